@@ -1,0 +1,25 @@
+"""The errors a user of augcache can cause; each message says what, where and what to do next."""
+
+
+class AugcacheError(Exception):
+    """Base of every error that augcache raises on purpose."""
+
+
+class RecipeError(AugcacheError):
+    """A transform cannot be found, or a parameter is unknown or out of range."""
+
+
+class SourceError(AugcacheError):
+    """A folder, file, data set or item cannot be read as pictures."""
+
+
+class StoreError(AugcacheError):
+    """A store cannot be opened, read or written."""
+
+
+class CorruptError(StoreError):
+    """Bytes in a store are not what was written there."""
+
+
+class MissError(AugcacheError):
+    """A picture has no entry in the store."""

@@ -1,0 +1,224 @@
+"""What a transform is, and the frozen name under which its results are stored."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import xxhash
+
+from augcache.errors import RecipeError
+
+Record = dict[str, np.ndarray]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_BUILT_IN = re.compile(r"[a-z_]\w*")
+
+
+def transform(*, version: int, validate: Callable[..., None] | None = None) -> Callable[[Function], Function]:
+    """Mark a function ``image, **params -> {name: array}`` as a transform.
+
+    Parameters
+    ----------
+    version : int
+        Part of the recipe's digest. Raise it whenever the same input gives another output.
+    validate : callable, optional
+        Called with the complete parameters when a recipe is made; raises `RecipeError` for a
+        value that is out of range, so that a bad value stops a build before its first picture.
+
+    Notes
+    -----
+    A transform takes one ``uint8 (H, W, 3)`` RGB image, has keyword parameters that are JSON values,
+    each with a default, and is pure: the same image and parameters give the same bytes on every run.
+    """
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise RecipeError(f"transform version {version!r}: give a whole number from 1 up")
+
+    def mark(function: Function) -> Function:
+        _defaults(function)
+        function.__augcache_version__ = version  # type: ignore[attr-defined]  # the mark itself
+        function.__augcache_validate__ = validate  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def resolve(name: str) -> Callable[..., Record]:
+    """Import the transform that `name` stands for.
+
+    Parameters
+    ----------
+    name : str
+        ``"saliencycut"`` (a module of augcache.transforms with a function of its name) or
+        ``"package.module:function"``.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such module or function, or it is not marked with `transform`.
+    """
+    path = import_path(name)
+    module_name, _, function_name = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that exists but lacks one of its own imports must not read as a typing error.
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise RecipeError(
+                f"no transform {name!r}: there is no module {error.name!r}; check the spelling, "
+                "and that it can be imported from here (PYTHONPATH)"
+            ) from error
+        raise RecipeError(f"transform {name!r}: its module needs {error.name!r}, which is not installed") from error
+    function = getattr(module, function_name, None)
+    if function is None:
+        raise RecipeError(f"no transform {name!r}: module {module_name!r} has no function {function_name!r}")
+    if not hasattr(function, "__augcache_version__"):
+        raise RecipeError(f"{name!r} is not a transform: mark it with @augcache.transform(version=1)")
+    return function  # type: ignore[no-any-return]  # getattr gives Any
+
+
+def import_path(name: str) -> str:
+    """Return ``"package.module:function"`` for a short or a full transform name."""
+    if _BUILT_IN.fullmatch(name):
+        return f"augcache.transforms.{name}:{name}"
+    if _PATH.fullmatch(name):
+        return name
+    raise RecipeError(f"transform {name!r}: give a built-in name such as 'saliencycut', or 'package.module:function'")
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword parameters of a transform after the image, with their defaults."""
+    _, *parameters = inspect.signature(function).parameters.values()
+    defaults = {}
+    for parameter in parameters:
+        if parameter.default is parameter.empty:
+            raise RecipeError(
+                f"transform {function.__qualname__}: parameter {parameter.name!r} needs a default, "
+                "so that leaving it out has one meaning"
+            )
+        defaults[parameter.name] = parameter.default
+    return defaults
+
+
+def _canonical(params: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(params, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"recipe parameters must be JSON values: {error}") from error
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A transform, its version and its complete parameters; equal recipes give equal bytes.
+
+    Parameters
+    ----------
+    name : str
+        As for `resolve`.
+    **params
+        JSON values. What is left out takes the transform's default, and so equals it when given.
+
+    Attributes
+    ----------
+    transform : str
+        ``"package.module:function"``.
+    version : int
+        The transform's declared version.
+    params_json : str
+        Complete parameters as canonical JSON.
+    digest : bytes
+        16 bytes, xxh3-128 of the three.
+
+    Examples
+    --------
+    >>> Recipe("saliencycut") == Recipe("saliencycut", method="rc")
+    True
+    """
+
+    transform: str
+    version: int
+    params_json: str = field(default="{}")
+
+    def __init__(self, name: str, /, **params: Any) -> None:
+        function = resolve(name)
+        complete = _defaults(function)
+        unknown = sorted(set(params) - set(complete))
+        if unknown:
+            known = ", ".join(complete) or "none"
+            raise RecipeError(f"transform {name!r} has no parameter {unknown[0]!r}; it has: {known}")
+        for key, value in params.items():
+            default = complete[key]
+            # 1 and 1.0 must be one recipe; the default says which of the two is meant.
+            if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            complete[key] = value
+        text = _canonical(complete)
+        complete = json.loads(text)
+        validate = function.__augcache_validate__  # type: ignore[attr-defined]  # set by the mark
+        if validate is not None:
+            validate(**complete)
+        self._set(import_path(name), function.__augcache_version__, text)  # type: ignore[attr-defined]
+
+    def _set(self, path: str, version: int, params_json: str) -> None:
+        object.__setattr__(self, "transform", path)
+        object.__setattr__(self, "version", version)
+        object.__setattr__(self, "params_json", params_json)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Rebuild a stored recipe without importing what it names."""
+        try:
+            raw = json.loads(text)
+            path, version, params = raw["transform"], raw["version"], raw["params"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise RecipeError(f"not a recipe: {error!r}") from error
+        if not (isinstance(path, str) and _PATH.fullmatch(path) and type(version) is int and isinstance(params, dict)):
+            raise RecipeError("not a recipe: a field is of the wrong kind")
+        self = object.__new__(cls)
+        self._set(path, version, _canonical(params))
+        return self
+
+    def to_json(self) -> str:
+        """Canonical JSON of the three fields."""
+        return _canonical({"transform": self.transform, "version": self.version, "params": self.params})
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Complete parameters."""
+        return json.loads(self.params_json)  # type: ignore[no-any-return]  # a dict by construction
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """16 bytes that name this recipe in a store."""
+        return xxhash.xxh3_128_digest(self.to_json().encode())
+
+    @property
+    def name(self) -> str:
+        """Short name: the function's own for a built-in, else the whole path."""
+        module, _, function = self.transform.partition(":")
+        return function if module == f"augcache.transforms.{function}" else self.transform
+
+    def bind(self) -> Callable[[np.ndarray], Record]:
+        """Import the transform and return it with this recipe's parameters filled in.
+
+        Raises
+        ------
+        RecipeError
+            If the installed transform declares another version than this recipe.
+        """
+        function = resolve(self.transform)
+        version = function.__augcache_version__  # type: ignore[attr-defined]
+        if version != self.version:
+            raise RecipeError(
+                f"recipe {self.digest.hex()[:8]} is of {self.transform} version {self.version}, "
+                f"installed is version {version}: install the augcache that made it, or build anew"
+            )
+        return functools.partial(function, **self.params)
