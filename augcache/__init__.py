@@ -1,0 +1,48 @@
+"""augcache: an expensive image transform runs once per distinct picture, and is looked up by content forever."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from augcache._version import __version__
+
+# Not left to __getattr__: the function has the name of its module, which would come first.
+from augcache.build import build
+
+if TYPE_CHECKING:
+    from augcache.build import Report
+    from augcache.dataset import HashedSaliencyDataset, SaliencyLookup
+    from augcache.errors import AugcacheError
+    from augcache.jitter import PaletteJitter
+    from augcache.keys import content_key
+    from augcache.recipe import Recipe, transform
+    from augcache.store import Store
+
+# Where each other public name lives. Loaded when first used: torch and cv2 cost seconds that `augcache --help`
+# and build workers must not pay.
+_HOMES = {
+    "AugcacheError": "errors",
+    "HashedSaliencyDataset": "dataset",
+    "PaletteJitter": "jitter",
+    "Recipe": "recipe",
+    "Report": "build",
+    "SaliencyLookup": "dataset",
+    "Store": "store",
+    "content_key": "keys",
+    "transform": "recipe",
+}
+
+__all__ = [*_HOMES, "__version__", "build"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'augcache' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"augcache.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,311 @@
+"""build(): every picture of a source through a recipe into a store, in parallel, each distinct picture once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from augcache import codec
+from augcache.errors import AugcacheError, RecipeError, SourceError
+from augcache.keys import ContentKey, content_key
+from augcache.manifest import Failure, Source
+from augcache.recipe import Recipe, Record
+from augcache.sources import Item, open_source
+from augcache.store import Batch, Store, store_path
+from augcache.workers import Crash, cpu_count, run
+
+# What a crash can cost at most: records are committed when either is reached.
+COMMIT_BYTES = 1 << 22
+COMMIT_SECONDS = 2.0
+# Items looked at together. Duplicates inside a chunk are found before anything is computed; the larger it is, the
+# less the wait for its last picture weighs.
+CHUNK_PER_WORKER = 64
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a build did.
+
+    Attributes
+    ----------
+    total : int
+        Pictures in the source; the sum of the next three.
+    computed, reused, failed : int
+        Pictures whose record was computed, was there already (also as the same picture under another name), or
+        could not be made.
+    seconds : float
+        Wall time.
+    store : str
+        Path of the store.
+    recipe : str
+        Digest of the recipe, as hex.
+    """
+
+    total: int
+    computed: int
+    reused: int
+    failed: int
+    seconds: float
+    store: str
+    recipe: str
+
+
+@dataclass
+class Progress:
+    """Counts so far; given to the callback of `build` after every group of pictures."""
+
+    total: int
+    computed: int = 0
+    reused: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Pictures dealt with."""
+        return self.computed + self.reused + self.failed
+
+
+def build(
+    source: Any,
+    recipe: Recipe,
+    store: str | os.PathLike[str] | Store | None = None,
+    *,
+    workers: int | None = None,
+    limit: int | None = None,
+    level: int = 9,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Compute a recipe's record for every distinct picture of a source that the store has none for.
+
+    Parameters
+    ----------
+    source : path-like or map-style data set
+        A folder of pictures; or an object with ``__len__`` and ``__getitem__`` that gives pictures, or tuples that
+        start with one.
+    recipe : Recipe
+        What to compute.
+    store : path-like or Store, optional
+        Default: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
+    workers : int, optional
+        Processes; default all cores. 0 computes in this process.
+    limit : int, optional
+        Only the first so many pictures, in order of name.
+    level : int
+        zstd level of what is written, 0 (none) to 22; does not change the recipe.
+    progress : callable, optional
+        Called with a `Progress`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    SourceError
+        If the source holds no pictures. A picture that cannot be read is no error: it is listed as a failure.
+    StoreError
+        If the store cannot be opened or written. What was committed before stays.
+
+    Notes
+    -----
+    Running it again computes only what is missing. An interrupt keeps what is finished and is raised again.
+    """
+    started = time.monotonic()
+    items = open_source(source)
+    compute = recipe.bind()
+    total = min(len(items), limit if limit is not None else len(items))
+    if total == 0:
+        raise SourceError(f"{items!r}: no pictures to work on; give a folder that has some, and a limit above 0")
+    workers = cpu_count() if workers is None else workers
+    if workers < 0:
+        raise RecipeError(f"workers {workers}: give 0 (in this process) or more")
+    if not isinstance(store, Store):
+        if store is None and not isinstance(source, str | os.PathLike):
+            raise SourceError("this source has no folder to put a store beside: give store=")
+        store = Store(store_path(source, store), "w")
+    state = _Build(recipe, compute, store, workers, level, Progress(total), progress)
+    with store.exclusive():
+        # The last picture of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.
+        remaining = itertools.islice(items, total)
+        while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(workers, 1))):
+            state.chunk(chunk)
+    counts = state.counts
+    seconds = time.monotonic() - started
+    return Report(
+        total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex()
+    )
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """An item's keys: of its pixels as seen, and of its pixels as a plain loader reads them where they differ."""
+
+    item: Item
+    seen: ContentKey
+    plain: ContentKey | None
+    digest: bytes
+
+    @property
+    def keys(self) -> list[ContentKey]:
+        return [self.seen] if self.plain is None else [self.seen, self.plain]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One distinct picture to compute: which pixels of which item, and the key they must have."""
+
+    item: Item
+    plain: bool
+    key: ContentKey
+
+
+@dataclass
+class _Build:
+    recipe: Recipe
+    compute: Callable[[Any], Record]
+    store: Store
+    workers: int
+    level: int
+    counts: Progress
+    progress: Callable[[Progress], None] | None
+
+    def chunk(self, items: list[Item]) -> None:
+        """Bring one chunk of items into the store."""
+        fresh = [item for item in items if not self._is_done(item)]
+        self.counts.reused += len(items) - len(fresh)
+        self._report()
+        hashed = self._hash(fresh)
+        jobs = self._jobs(hashed)
+        reasons: dict[ContentKey, str] = {}
+        try:
+            for job, result in self._compute(jobs):
+                if isinstance(result, str):
+                    reasons[job.key] = result
+        finally:
+            # Also on the way out of an interrupt: what is finished gets its manifest rows.
+            self._finish(hashed, {job.key for job in jobs}, reasons)
+
+    def _is_done(self, item: Item) -> bool:
+        """Whether the manifest knows this very state of the file, and the recipe has its entry."""
+        if not item.mtime_ns:
+            return False
+        row = self.store.source(item.name)
+        if row is None or (row.size, row.mtime_ns, row.label) != (item.size, item.mtime_ns, item.label):
+            return False
+        return self.store.has(self.recipe.digest, [row.key])[0]
+
+    def _hash(self, items: list[Item]) -> list[_Hashed]:
+        hashed, failures = [], []
+        for group, results in run(hash_items, _groups(items, self.workers), workers=self.workers):
+            for item, result in zip(group, results, strict=True):
+                if isinstance(result, Crash | str):
+                    reason = result.reason if isinstance(result, Crash) else result
+                    failures.append(Failure(item.name, reason, item.size, item.mtime_ns))
+                else:
+                    hashed.append(_Hashed(item, *result))
+        self._fail(failures)
+        hashed.sort(key=lambda entry: entry.item.name)  # the first name of a picture is the same on every run
+        return hashed
+
+    def _jobs(self, hashed: list[_Hashed]) -> list[_Job]:
+        wanted: dict[ContentKey, _Job] = {}
+        for entry in hashed:
+            wanted.setdefault(entry.seen, _Job(entry.item, False, entry.seen))
+            if entry.plain is not None:
+                wanted.setdefault(entry.plain, _Job(entry.item, True, entry.plain))
+        present = self.store.has(self.recipe.digest, wanted)
+        return [job for job, there in zip(wanted.values(), present, strict=True) if not there]
+
+    def _compute(self, jobs: list[_Job]) -> Iterator[tuple[_Job, bytes | str]]:
+        """Compute, and commit as results come in; yields the encoded record, or the reason for having none."""
+        batch, size, last = Batch(), 0, time.monotonic()
+        function = partial(compute_jobs, self.compute, self.level)
+        try:
+            for group, results in run(function, _groups(jobs, self.workers), workers=self.workers):
+                for job, result in zip(group, results, strict=True):
+                    if isinstance(result, bytes):
+                        batch.records[job.key] = result
+                        size += len(result)
+                    self.counts.computed += isinstance(result, bytes) and not job.plain
+                    yield job, result.reason if isinstance(result, Crash) else result
+                self._report()
+                if size > COMMIT_BYTES or time.monotonic() - last > COMMIT_SECONDS:
+                    self.store.commit(self.recipe, batch)
+                    batch, size, last = Batch(), 0, time.monotonic()
+        finally:
+            if batch:
+                self.store.commit(self.recipe, batch)
+
+    def _finish(self, hashed: list[_Hashed], computed: set[ContentKey], reasons: dict[ContentKey, str]) -> None:
+        batch = Batch()
+        present = iter(self.store.has(self.recipe.digest, [key for entry in hashed for key in entry.keys]))
+        failures, seen = [], set()
+        for entry in hashed:
+            there = [next(present) for _ in entry.keys]
+            reason = next((reasons[key] for key in entry.keys if key in reasons), None)
+            if reason is not None:
+                failures.append(Failure(entry.item.name, reason, entry.item.size, entry.item.mtime_ns))
+            elif all(there):
+                item = entry.item
+                batch.sources.append(
+                    Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, item.label)
+                )
+                # The first name of a picture that was computed just now is counted as computed; the rest reuse it.
+                self.counts.reused += entry.seen not in computed or entry.seen in seen
+                seen.add(entry.seen)
+        if batch:
+            self.store.commit(self.recipe, batch)
+        self._fail(failures)
+
+    def _fail(self, failures: list[Failure]) -> None:
+        if failures:
+            self.counts.failed += len(failures)
+            self.store.commit(self.recipe, Batch(failures=failures))
+        self._report()
+
+    def _report(self) -> None:
+        if self.progress is not None:
+            self.progress(self.counts)
+
+
+def _groups(jobs: list[Any], workers: int) -> Iterator[list[Any]]:
+    """Cut a chunk into groups: large enough to hide the cost of sending, small enough to share out evenly."""
+    size = max(1, min(16, len(jobs) // (16 * max(workers, 1))))
+    return (jobs[start : start + size] for start in range(0, len(jobs), size))
+
+
+def hash_items(items: list[Item]) -> list[tuple[ContentKey, ContentKey | None, bytes] | str]:
+    """Worker: the keys and file digest of each item, or the reason why it cannot be read."""
+    results: list[tuple[ContentKey, ContentKey | None, bytes] | str] = []
+    for item in items:
+        try:
+            views = item.load()
+            seen = content_key(views.seen)
+            plain = None if views.plain is views.seen else content_key(views.plain)
+            results.append((seen, None if plain == seen else plain, views.digest))
+        except SourceError as error:
+            results.append(str(error))
+    return results
+
+
+def compute_jobs(compute: Callable[[Any], Record], level: int, jobs: list[_Job]) -> list[bytes | str]:
+    """Worker: the encoded record of each job, or the reason why there is none."""
+    return [_compute_one(compute, level, job) for job in jobs]
+
+
+def _compute_one(compute: Callable[[Any], Record], level: int, job: _Job) -> bytes | str:
+    try:
+        views = job.item.load()
+        image = views.plain if job.plain else views.seen
+        if content_key(image) != job.key:
+            return "changed while the build ran; run the same command again"
+        return codec.encode(compute(image), level=level)
+    except AugcacheError as error:
+        return str(error)
+    except Exception as error:  # a user's transform may raise anything, and one picture must not stop the rest
+        return f"the transform raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"

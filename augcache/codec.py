@@ -1,0 +1,257 @@
+"""Records as bytes: ``{name: array}`` in, checksummed bytes out, arrays back one at a time when asked for.
+
+Layout, little-endian::
+
+    magic "AGR1" | xxh3-64 of all that follows | number of arrays (1 byte)
+    for each array: name length, name | dtype code | encoding | ndim | payload length (4 bytes) | shape (4 bytes each)
+    payloads, in the same order
+
+Nothing in it is executed or sized on trust: every length is checked against the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import xxhash
+import zstandard
+
+from augcache.errors import CorruptError, RecipeError
+
+MAGIC = b"AGR1"
+MAX_ARRAY_BYTES = 1 << 31  # one array; a bound for a decoder that reads strangers' files
+MAX_ARRAYS = 64
+MAX_NDIM = 8
+
+_PREFIX = struct.Struct("<4sQB")
+_FIELD = struct.Struct("<BBBI")  # dtype code, encoding, ndim, payload length
+
+# A fixed table and not np.dtype(text): numpy's parser accepts object and structured types.
+_DTYPES = {
+    1: "|b1", 2: "|u1", 3: "<u2", 4: "<u4", 5: "<u8", 6: "|i1", 7: "<i2", 8: "<i4", 9: "<i8",
+    10: "<f2", 11: "<f4", 12: "<f8",
+}  # fmt: skip  # a table reads better in rows
+_CODES = {name: code for code, name in _DTYPES.items()}
+_TEXT = 0  # a 0-d string, stored as UTF-8
+_BOOL = 1  # stored as packed bits
+
+RAW, ZSTD = 0, 1
+# Below this many bytes a zstd frame saves less than its own header costs.
+_WORTH_COMPRESSING = 64
+
+_local = threading.local()  # zstd contexts are costly to make and not safe to share between threads
+
+
+def encode(record: Mapping[str, np.ndarray], *, level: int = 9) -> bytes:
+    """Turn a record into bytes.
+
+    Parameters
+    ----------
+    record : mapping of str to ndarray
+        Arrays of bool, integers or floats of any shape, and 0-d strings. Bool arrays take one bit an element.
+    level : int
+        zstd level, 1 (fast) to 22 (small); 0 stores the bytes as they are.
+
+    Raises
+    ------
+    RecipeError
+        If an array is of another kind, or too large: the transform that made it must change.
+    """
+    if len(record) > MAX_ARRAYS:
+        raise RecipeError(f"a record has {len(record)} arrays; the most is {MAX_ARRAYS}")
+    head, payloads = [], []
+    for name, value in record.items():
+        array = np.asarray(value)
+        code, raw = _to_bytes(name, array)
+        encoding, payload = _compress(raw, level)
+        label = name.encode()
+        if not 0 < len(label) < 256:
+            raise RecipeError(f"array name {name!r}: give 1 to 255 bytes")
+        head.append(bytes([len(label)]) + label + _FIELD.pack(code, encoding, array.ndim, len(payload)))
+        head.append(struct.pack(f"<{array.ndim}I", *array.shape))
+        payloads.append(payload)
+    body = bytes([len(record)]) + b"".join(head) + b"".join(payloads)
+    return MAGIC + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little") + body
+
+
+def _to_bytes(name: str, array: np.ndarray) -> tuple[int, bytes]:
+    if array.dtype.kind == "U" and array.ndim == 0:
+        return _TEXT, str(array).encode()
+    little = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
+    code = _CODES.get(little.str)
+    if code is None or array.ndim > MAX_NDIM or array.nbytes > MAX_ARRAY_BYTES:
+        raise RecipeError(
+            f"array {name!r} is {array.dtype} {array.shape}: a record holds bool, integers, floats and 0-d strings, "
+            f"up to {MAX_NDIM} axes and 2 GiB"
+        )
+    if code == _BOOL:
+        return code, np.packbits(array, axis=None).tobytes()
+    return code, array.astype(little, copy=False).tobytes()
+
+
+def _compress(raw: bytes, level: int) -> tuple[int, bytes]:
+    if level == 0 or len(raw) < _WORTH_COMPRESSING:
+        return RAW, raw
+    packed = _compressor(level).compress(raw)
+    return (ZSTD, packed) if len(packed) < len(raw) else (RAW, raw)
+
+
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    cached: dict[int, zstandard.ZstdCompressor] = _local.__dict__.setdefault("compressors", {})
+    if level not in cached:
+        # The record's own checksum covers the frame; the size is in the frame so that reading can check it.
+        cached[level] = zstandard.ZstdCompressor(level, write_checksum=False, write_content_size=True)
+    return cached[level]
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    cached: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if cached is None:
+        cached = _local.decompressor = zstandard.ZstdDecompressor()
+    return cached
+
+
+class StoredRecord(Mapping[str, np.ndarray]):
+    """A record as it lies in a store: an array is decoded when it is first asked for, and kept.
+
+    Arrays are read-only. A bool array or string is rebuilt with the dtype it was stored with.
+    """
+
+    __slots__ = ("_arrays", "_data", "_fields")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._fields = _parse(data)
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self._arrays.get(name)
+        if array is None:
+            array = self._arrays[name] = _decode_array(self._data, name, self._fields[name])
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fields
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one array, without decoding it."""
+        return self._fields[name].shape
+
+    def __repr__(self) -> str:
+        parts = (f"{name} {field.dtype}{list(field.shape)}" for name, field in self._fields.items())
+        return f"StoredRecord({', '.join(parts)})"
+
+
+class _Field:
+    __slots__ = ("code", "encoding", "shape", "start", "stop")
+
+    def __init__(self, code: int, encoding: int, shape: tuple[int, ...], start: int, stop: int) -> None:
+        self.code, self.encoding, self.shape, self.start, self.stop = code, encoding, shape, start, stop
+
+    @property
+    def dtype(self) -> str:
+        return "text" if self.code == _TEXT else str(np.dtype(_DTYPES[self.code]))
+
+
+def decode(data: bytes) -> StoredRecord:
+    """Open bytes that `encode` made; checks the checksum and the header, decodes no array yet.
+
+    Raises
+    ------
+    CorruptError
+        If the bytes are not those that were written. Also raised when an array is asked for later, should
+        a correctly checksummed record be malformed inside.
+    """
+    return StoredRecord(data)
+
+
+def _parse(data: bytes) -> dict[str, _Field]:
+    if len(data) < _PREFIX.size or data[:4] != MAGIC:
+        raise CorruptError("record: these bytes are not an augcache record")
+    _, checksum, count = _PREFIX.unpack_from(data)
+    if xxhash.xxh3_64_intdigest(memoryview(data)[12:]) != checksum:
+        raise CorruptError("record: its checksum does not fit its bytes")
+    try:
+        fields, position = _parse_fields(data, count)
+    except (struct.error, IndexError, UnicodeDecodeError, KeyError) as error:
+        raise CorruptError(f"record: malformed header ({error!r})") from error
+    if position != len(data):
+        raise CorruptError(f"record: {len(data)} bytes, its header accounts for {position}")
+    return fields
+
+
+def _parse_fields(data: bytes, count: int) -> tuple[dict[str, _Field], int]:
+    position = _PREFIX.size
+    headers = []
+    for _ in range(count):
+        stop = position + 1 + data[position]
+        name = data[position + 1 : stop].decode()
+        code, encoding, ndim, length = _FIELD.unpack_from(data, stop)
+        position = stop + _FIELD.size
+        shape = _shape(ndim).unpack_from(data, position) if ndim <= MAX_NDIM else None
+        if shape is None or (code != _TEXT and code not in _DTYPES) or encoding not in (RAW, ZSTD):
+            raise KeyError(name)
+        position += 4 * ndim
+        headers.append((name, code, encoding, shape, length))
+    fields = {}
+    for name, code, encoding, shape, length in headers:
+        fields[name] = _Field(code, encoding, shape, position, position + length)
+        position += length
+    return fields, position
+
+
+@functools.cache
+def _shape(ndim: int) -> struct.Struct:
+    return struct.Struct(f"<{ndim}I")
+
+
+def _decode_array(data: bytes, name: str, field: _Field) -> np.ndarray:
+    raw: bytes | memoryview = memoryview(data)[field.start : field.stop]
+    if field.code == _TEXT:
+        return _decode_text(name, bytes(raw), field)
+    dtype = np.dtype(_DTYPES[field.code])
+    elements = math.prod(field.shape)
+    size = (elements + 7) // 8 if field.code == _BOOL else elements * dtype.itemsize
+    if size > MAX_ARRAY_BYTES:
+        raise CorruptError(f"record: array {name!r} claims {size} bytes; the most is {MAX_ARRAY_BYTES}")
+    if field.encoding == ZSTD:
+        raw = _decompress(name, raw, size)
+    if len(raw) != size:
+        raise CorruptError(f"record: array {name!r} has {len(raw)} bytes where its shape needs {size}")
+    if field.code == _BOOL:
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=elements).view(bool)
+        bits.flags.writeable = False
+        return bits.reshape(field.shape)
+    return np.frombuffer(raw, dtype).reshape(field.shape)
+
+
+def _decode_text(name: str, raw: bytes, field: _Field) -> np.ndarray:
+    if field.shape or len(raw) > 4096:
+        raise CorruptError(f"record: text {name!r} is not a short single string")
+    try:
+        if field.encoding == ZSTD:
+            raw = _decompress(name, raw, min(zstandard.frame_content_size(raw), 65536))
+        return np.array(raw.decode())
+    except (UnicodeDecodeError, zstandard.ZstdError) as error:
+        raise CorruptError(f"record: text {name!r} cannot be read ({error})") from error
+
+
+def _decompress(name: str, raw: bytes | memoryview, size: int) -> bytes:
+    try:
+        # The frame's own claim is checked first: a small frame must not make a large buffer.
+        if zstandard.frame_content_size(raw) != size or size > MAX_ARRAY_BYTES:
+            raise CorruptError(f"record: array {name!r} is compressed from another size than its shape needs")
+        return _decompressor().decompress(raw, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise CorruptError(f"record: array {name!r} cannot be decompressed ({error})") from error

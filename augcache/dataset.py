@@ -1,0 +1,250 @@
+"""torch data sets over a store. This file and what stands on it are all that imports torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from augcache.errors import MissError, RecipeError, SourceError
+from augcache.images import as_pixels, decode_views
+from augcache.jitter import PaletteJitter
+from augcache.keys import content_key
+from augcache.listing import Listing, from_folder, from_manifest
+from augcache.lookup import Lookup, choose_recipe
+from augcache.recipe import Recipe
+from augcache.store import Store, store_path
+
+OUTPUTS = ("pil", "array", "tensor")
+
+
+def _uniform(shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform numbers from torch's generator, which DataLoader seeds anew in each worker and epoch."""
+    return torch.rand(shape).numpy()
+
+
+def _like(picture: np.ndarray, original: Any) -> Any:
+    """Give a picture the type that the original came in."""
+    if isinstance(original, Image.Image):
+        return _as_output(picture, "pil")
+    return _as_output(picture, "tensor" if isinstance(original, torch.Tensor) else "array")
+
+
+def _as_output(picture: np.ndarray, output: str) -> Any:
+    if output == "pil":
+        return Image.fromarray(picture)
+    if output == "tensor":
+        return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    return picture
+
+
+class SaliencyLookup:
+    """Replace a picture by its stored view; a callable for any ``Compose`` list, before crops and colour changes.
+
+    Parameters
+    ----------
+    store : path-like or Store
+        Where the records are.
+    recipe : Recipe or str, optional
+        Which recipe, or the start of its digest; needed where several would fit.
+    view : {"segments", "saliency", "cut", "cutout"}
+        See `augcache.views.render`.
+    p : float
+        Chance of the stored view; else the picture comes back as it is.
+    jitter : PaletteJitter or None
+        How "segments" is re-coloured; None keeps each region's mean colour.
+    on_miss : {"error", "original", "compute"}
+        What to do for a picture that has no record.
+
+    Raises
+    ------
+    StoreError
+        If there is no such store or recipe.
+
+    Notes
+    -----
+    Called with a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W), it gives back the same type.
+    It raises `SourceError` for anything else and `MissError` for a miss with ``on_miss="error"``.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | Store,
+        *,
+        recipe: Recipe | str | None = None,
+        view: str = "segments",
+        p: float = 1.0,
+        jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # frozen, so sharing it is safe
+        on_miss: str = "error",
+    ) -> None:
+        store = store if isinstance(store, Store) else Store(store)
+        self.lookup = Lookup(store, choose_recipe(store, view, recipe), view, p, jitter, on_miss)
+
+    def __call__(self, image: Any) -> Any:
+        """Return the picture or its view."""
+        lookup = self.lookup
+        if lookup.p < 1 and float(_uniform(())) >= lookup.p:
+            return image
+        pixels = as_pixels(image)
+        record = lookup.record(content_key(pixels), "this picture", lambda: pixels)
+        return image if record is None else _like(lookup.picture(record, pixels, _uniform), image)
+
+    def __repr__(self) -> str:
+        lookup = self.lookup
+        return f"SaliencyLookup({str(lookup.store.path)!r}, view={lookup.view!r}, p={lookup.p}, jitter={lookup.jitter})"
+
+
+class HashedSaliencyDataset(Dataset[Any]):
+    """The items of a folder, of another data set or of a store, with pictures replaced by their stored views.
+
+    Parameters
+    ----------
+    base : path-like or map-style data set, optional
+        A folder, whose store's manifest gives the keys, so that with ``p=1`` no original is read; or a data set,
+        whose pictures are hashed. Without it, the store alone is read, in manifest order.
+    store : path-like or Store, optional
+        Default for a folder: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
+    recipe, view, p, jitter, on_miss
+        As for `SaliencyLookup`.
+    output : {"pil", "array", "tensor"}, optional
+        Type of the pictures of a folder or store: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor;
+        default "pil". A wrapped data set's pictures keep the type they come in.
+    transform : callable, optional
+        Applied to the picture after the replacement.
+    check : bool
+        Whether a folder is compared with the manifest when the data set opens. False trusts the manifest.
+
+    Attributes
+    ----------
+    classes : list of str
+        Sorted class names; those of the wrapped data set, where it has them.
+    targets : list
+        Class index of each item.
+
+    Notes
+    -----
+    A folder's or store's items are ``(picture, target)``; a wrapped data set's items keep their shape, and the
+    picture is the item itself, its first element, or its ``"image"``. Safe with fork and spawn workers.
+
+    Examples
+    --------
+    >>> dataset = HashedSaliencyDataset("data/pv", p=0.5, transform=views)    # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        base: Any = None,
+        *,
+        store: str | os.PathLike[str] | Store | None = None,
+        recipe: Recipe | str | None = None,
+        view: str = "segments",
+        p: float = 1.0,
+        jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # frozen, so sharing it is safe
+        on_miss: str = "error",
+        output: str | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        check: bool = True,
+    ) -> None:
+        if output not in (None, *OUTPUTS):
+            raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
+        self.folder = Path(base) if isinstance(base, str | os.PathLike) else None
+        self.base = None if self.folder is not None else base
+        if self.base is not None and output is not None:
+            raise RecipeError("output= is for folders and stores; a wrapped data set's pictures keep their type")
+        if store is None and self.folder is None:
+            raise SourceError("give store=: without a folder there is no default for it")
+        opened = store if isinstance(store, Store) else Store(store_path(self.folder or "", store))
+        self.lookup_transform = SaliencyLookup(opened, recipe=recipe, view=view, p=p, jitter=jitter, on_miss=on_miss)
+        self.lookup: Lookup = self.lookup_transform.lookup
+        self.output = output or "pil"
+        self.transform = transform
+        self.listing: Listing | None = None
+        if self.folder is not None and check:
+            self.listing = from_folder(self.folder, opened, self.lookup.recipe)
+        elif self.base is None:
+            self.listing = from_manifest(opened)
+        if self.listing is not None:
+            index = {name: number for number, name in enumerate(self.listing.classes)}
+            self.classes = self.listing.classes
+            self.targets = [index[label] for label in self.listing.labels]
+        else:
+            self.classes = getattr(self.base, "classes", [])
+            self.targets = getattr(self.base, "targets", [])
+
+    def __len__(self) -> int:
+        return len(self.base) if self.listing is None else len(self.listing.names)
+
+    def __getitem__(self, index: int) -> Any:
+        if self.listing is None:
+            return self._wrapped(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} pictures")  # ends a plain for loop
+        picture = self._listed(self.listing, index)
+        return (picture if self.transform is None else self.transform(picture)), self.targets[index]
+
+    def _wrapped(self, index: int) -> Any:
+        item = self.base[index]
+        name: Any = None if not isinstance(item, tuple | list | dict) else "image" if isinstance(item, dict) else 0
+        if isinstance(item, dict) and name not in item:
+            raise SourceError(f"item {index} is a dict without 'image'; it has: {', '.join(map(str, item))}")
+        try:
+            picture = self.lookup_transform(item if name is None else item[name])
+        except (MissError, SourceError) as error:
+            raise type(error)(f"item {index}: {error}") from error
+        if self.transform is not None:
+            picture = self.transform(picture)
+        return picture if name is None else _replaced(item, name, picture)
+
+    def _listed(self, listing: Listing, index: int) -> Any:
+        lookup = self.lookup
+        if lookup.p < 1 and float(_uniform(())) >= lookup.p:
+            return _as_output(self._original(listing, index), self.output)
+        key, name = listing.keys[index], listing.names[index]
+        original = self._original(listing, index) if lookup.view == "cutout" or key is None else None
+        if key is None and original is not None:
+            key = content_key(original)  # new or changed: it may be a picture that the store knows by another name
+        assert key is not None  # one of the two
+        record = lookup.record(key, name, lambda: self._original(listing, index))
+        if record is None:
+            picture = self._original(listing, index)
+        else:
+            picture = lookup.picture(record, original, _uniform)
+        return _as_output(picture, self.output)
+
+    def _original(self, listing: Listing, index: int) -> np.ndarray:
+        name = listing.names[index]
+        if self.folder is None:
+            raise SourceError(
+                f"{name}: the original is asked for (p below 1, view 'cutout' or a miss), and a store holds none: "
+                "give the folder as well"
+            )
+        path = self.folder / name
+        try:
+            return decode_views(path.read_bytes())[0]
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except SourceError as error:
+            raise SourceError(f"{path}: {error}") from error
+
+    def __repr__(self) -> str:
+        source = self.folder or (type(self.base).__name__ if self.base is not None else self.lookup.store.path)
+        lookup = self.lookup
+        return (
+            f"HashedSaliencyDataset({str(source)!r}, {len(self)} items, view={lookup.view!r}, p={lookup.p}, "
+            f"jitter={lookup.jitter}, store={str(lookup.store.path)!r})"
+        )
+
+
+def _replaced(item: Any, name: Any, picture: Any) -> Any:
+    """Copy of an item with another picture, of the same type."""
+    if isinstance(item, dict):
+        return {**item, name: picture}
+    if hasattr(item, "_replace"):  # a named tuple
+        return item._replace(**{item._fields[0]: picture})
+    return type(item)([picture, *item[1:]])

@@ -1,0 +1,221 @@
+"""One LMDB environment, made safe for people: forks, growth, and errors in plain words. Imports lmdb, alone.
+
+LMDB's own rules are the reason for this file: an environment may be opened once in a process, must not be used
+across a fork, and may be resized only while no transaction of this process is open.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import lmdb
+
+from augcache.errors import CorruptError, StoreError
+
+Result = TypeVar("Result")
+Transaction = lmdb.Transaction
+
+DATABASES = (b"meta", b"recipes", b"index", b"slabs", b"sources", b"failures")
+FIRST_MAP_BYTES = 1 << 26  # 64 MiB of address space, not of disk
+LARGEST_STEP = 1 << 36  # the map doubles, up to 64 GiB a step
+
+# LMDB refuses a second open of one path in one process, so every Store of a path shares one environment.
+# Weak: the last Store that goes closes it.
+_open: weakref.WeakValueDictionary[str, Environment] = weakref.WeakValueDictionary()
+_open_lock = threading.Lock()
+
+
+class Environment:
+    """A shared handle. Use `shared`, `read` and `write`."""
+
+    def __init__(self, path: str, writable: bool) -> None:
+        self.path = path
+        self.writable = writable
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._env, self._databases = _open_lmdb(self.path, self.writable)
+        self.inode = _inode(self.path)
+
+    def database(self, name: bytes) -> object:
+        """Handle of one of `DATABASES`."""
+        return self._databases[name]
+
+    def read(self, work: Callable[[Transaction, dict[bytes, object]], Result]) -> Result:
+        """Run `work` in one read transaction; what it returns must not point into the map."""
+        if self._pid != os.getpid():
+            self._reopen_after_fork()
+        with self._lock:
+            try:
+                with self._env.begin(buffers=True) as transaction:
+                    return work(transaction, self._databases)
+            except lmdb.MapResizedError:
+                # Another process made the map larger; nothing has been read yet, so adopt it and read again.
+                self._env.set_mapsize(0)
+                with self._env.begin(buffers=True) as transaction:
+                    return work(transaction, self._databases)
+            except lmdb.Error as error:
+                raise _explain(error, self.path) from error
+
+    def write(self, work: Callable[[Transaction, dict[bytes, object]], Result]) -> Result:
+        """Run `work` in one durable write transaction, growing the map and running it again where it is full."""
+        if self._pid != os.getpid():
+            self._reopen_after_fork()
+        with self._lock:
+            while True:
+                try:
+                    with self._env.begin(write=True, buffers=True) as transaction:
+                        result = work(transaction, self._databases)
+                    self._extend()
+                    return result
+                except lmdb.MapResizedError:
+                    self._env.set_mapsize(0)
+                except lmdb.MapFullError:
+                    self._grow()
+                except lmdb.Error as error:
+                    raise _explain(error, self.path) from error
+
+    def _extend(self) -> None:
+        # LMDB need not write pages that a transaction both took and gave back; a file without them would look cut
+        # short to `_check_length`.
+        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        data = os.path.join(self.path, "data.mdb")
+        if os.path.getsize(data) < needed:
+            os.truncate(data, needed)
+
+    def _grow(self) -> None:
+        size = self._env.info()["map_size"]
+        try:
+            self._env.set_mapsize(size + min(size, LARGEST_STEP))
+        except lmdb.Error as error:
+            raise StoreError(
+                f"{self.path}: the store's map cannot grow beyond {size >> 20} MiB ({error}); "
+                "raise the address-space limit (ulimit -v) and run the same command again; finished entries are kept"
+            ) from error
+
+    def _reopen_after_fork(self) -> None:
+        # The parent's lock may have been held at the fork, and its environment must not be used here.
+        self._env.close()
+        self._start()
+
+    def upgrade(self) -> None:
+        """Reopen for writing."""
+        with self._lock:
+            if not self.writable:
+                self._env.close()
+                try:
+                    self._env, self._databases = _open_lmdb(self.path, True)
+                except StoreError:
+                    self._env, self._databases = _open_lmdb(self.path, False)
+                    raise
+                self.writable = True
+
+    def copy_compact(self, directory: str) -> None:
+        """Write a compacted copy into an existing empty directory."""
+        try:
+            self._env.copy(directory, compact=True)
+        except lmdb.Error as error:
+            raise _explain(error, directory) from error
+
+
+def shared(path: Path, *, writable: bool) -> Environment:
+    """Return this process's one environment for `path`, opened or upgraded as needed."""
+    name = os.path.realpath(path)
+    with _open_lock:
+        environment = _open.get(name)
+        if environment is not None and environment.inode != _inode(name):
+            environment = None  # the store was deleted and made anew under the same name
+        if environment is None:
+            environment = Environment(name, writable)
+            _open[name] = environment
+        elif writable:
+            environment.upgrade()
+        return environment
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(os.path.join(path, "data.mdb"))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open_lmdb(path: str, writable: bool) -> tuple[lmdb.Environment, dict[bytes, object]]:
+    try:
+        env = _open_with_lock(path, writable)
+    except lmdb.Error as error:
+        raise _explain(error, path) from error
+    try:
+        _check_length(env, path)
+        if writable:
+            databases = {name: env.open_db(name) for name in DATABASES}
+        else:
+            databases = {name: env.open_db(name, create=False) for name in DATABASES}
+    except lmdb.NotFoundError as error:
+        env.close()
+        raise StoreError(f"{path}: an LMDB database, but not an augcache store; give another --store") from error
+    except lmdb.Error as error:
+        env.close()
+        raise _explain(error, path) from error
+    except StoreError:
+        env.close()
+        raise
+    return env, databases
+
+
+def _open_with_lock(path: str, writable: bool) -> lmdb.Environment:
+    # map_size 0 adopts the size the store was left with, so an open never shrinks what a builder has grown.
+    # readahead off: training reads at random, and read-ahead would fetch pages nobody asked for.
+    # max_readers is room for the loader workers of many trainings on one machine.
+    new = writable and not os.path.exists(os.path.join(path, "data.mdb"))
+    arguments = {"map_size": FIRST_MAP_BYTES if new else 0, "max_dbs": len(DATABASES), "readahead": False}
+    arguments |= {"max_readers": 1024, "create": new, "readonly": not writable, "mode": 0o644}
+    try:
+        return lmdb.open(path, **arguments)
+    except lmdb.Error as error:
+        if writable or not _is_lock_trouble(error):
+            raise
+        # A reader on a read-only mount, or on a file system without locks: nobody writes through it.
+        return lmdb.open(path, lock=False, **arguments)
+
+
+def _is_lock_trouble(error: lmdb.Error) -> bool:
+    text = str(error)
+    codes = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+    return isinstance(error, lmdb.ReadonlyError | lmdb.LockError) or any(os.strerror(code) in text for code in codes)
+
+
+def _check_length(env: lmdb.Environment, path: str) -> None:
+    # Reading past the end of a truncated file would kill the process (SIGBUS), so refuse it here.
+    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    present = os.path.getsize(os.path.join(path, "data.mdb"))
+    if present < needed:
+        raise CorruptError(
+            f"{path}: data.mdb is cut short ({present} bytes of {needed}); copy the store again, or delete it and rebuild"
+        )
+
+
+def _explain(error: lmdb.Error, path: str) -> StoreError:
+    text = str(error)
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError | lmdb.BadTxnError):
+        return CorruptError(f"{path}: the store's pages are damaged ({text}); copy it again, or delete it and rebuild")
+    if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError):
+        return StoreError(f"{path}: not an augcache store ({text}); give another --store")
+    if isinstance(error, lmdb.ReadersFullError):
+        return StoreError(f"{path}: too many processes read this store at once; close some and try again")
+    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text:
+        return StoreError(
+            f"{path}: no space left on the disk; free some and run the same command again; finished entries are kept"
+        )
+    if os.strerror(errno.EACCES) in text or isinstance(error, lmdb.ReadonlyError) or os.strerror(errno.EROFS) in text:
+        return StoreError(f"{path}: no permission to open or write it; check its owner, or give another --store")
+    return StoreError(f"{path}: {text}")

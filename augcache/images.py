@@ -1,0 +1,204 @@
+"""Encoded pictures to RGB pixels, as a viewer shows them and as a plain loader reads them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from augcache.errors import SourceError
+
+MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
+# By name, so that Pillow's readers that run other programs (EPS) or guess from loose magic stay out.
+FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF",
+    "WEBP",
+)  # fmt: skip  # a list of names
+SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pcx .pgm .png .pnm .ppm .qoi .sgi"
+    " .svg .tga .tif .tiff .webp".split()
+)
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Tell from a file's first bytes whether a file without a suffix is worth decoding."""
+    return head.startswith(_MAGIC)
+
+
+def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray]:
+    """Decode a picture twice over: as a viewer shows it, and as ``Image.open(f).convert("RGB")`` gives it.
+
+    They differ where a picture has an EXIF orientation, transparency (a viewer shows it over white) or 16 bits a
+    channel; otherwise both are one and the same array.
+
+    Parameters
+    ----------
+    data : bytes
+        The encoded file. Of an animation the first frame is taken.
+    max_pixels : int
+        A picture of more is refused before it is decoded.
+
+    Returns
+    -------
+    seen, plain : ndarray
+        uint8 (H, W, 3), RGB.
+
+    Raises
+    ------
+    SourceError
+        If the bytes are no picture, are cut short or damaged, or hold too many pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow warns of (odd EXIF, large pictures) it has still decoded
+        image = _open(data, max_pixels)
+        try:
+            image = _load(image, data)
+            upright = ImageOps.exif_transpose(image) or image
+            seen = _seen(upright)
+            plain = seen if _is_plain(image) and upright is image else _plain(image)
+        except _PILLOW_ERRORS as error:
+            raise SourceError(_reason(error)) from error
+    return seen, plain
+
+
+def _load(image: Image.Image, data: bytes) -> Image.Image:
+    try:
+        image.load()
+    except OSError as error:
+        # A PNG whose pixels are all there and whose closing chunk alone is cut: viewers show it, so it counts. Only
+        # the end is mended, and the whole is decoded again with every check.
+        whole = _with_png_end(data) if image.format == "PNG" else None
+        if whole is None:
+            raise
+        try:
+            image = Image.open(io.BytesIO(whole), formats=("PNG",))
+            image.load()
+        except _PILLOW_ERRORS:
+            raise error from None
+    return image
+
+
+_IEND = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def _with_png_end(data: bytes) -> bytes | None:
+    """The file's whole chunks, closed; None where it is closed already."""
+    end = 8
+    while data[end + 4 : end + 8] != b"IEND":
+        following = end + 12 + int.from_bytes(data[end : end + 4], "big")  # length, type, data, checksum
+        if following > len(data):
+            return data[:end] + _IEND
+        end = following
+    return None if len(data) >= end + 12 else data[:end] + _IEND
+
+
+# Everything that Pillow's decoders raise on damaged files.
+_PILLOW_ERRORS = (
+    OSError, ValueError, SyntaxError, IndexError, KeyError, TypeError, ZeroDivisionError, OverflowError, MemoryError,
+    EOFError, AttributeError, RuntimeError, NotImplementedError,
+    Image.DecompressionBombError,
+)  # fmt: skip  # a list of names
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise SourceError("the file is empty")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise SourceError(f"not a picture that can be read{_hint(data)}") from error
+    except _PILLOW_ERRORS as error:
+        raise SourceError(_reason(error)) from error
+    if image.width * image.height > max_pixels:
+        raise SourceError(f"{image.width} x {image.height} pixels; the most is {max_pixels}")
+    return image
+
+
+def _hint(data: bytes) -> str:
+    if data.startswith(b"version https://git-lfs"):
+        return ": a Git LFS pointer; fetch the file itself with 'git lfs pull'"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        return ": HEIC; convert it to JPEG or PNG first"
+    if data.lstrip()[:5] in (b"<?xml", b"<svg ", b"<!DOC", b"<html"):
+        return ": a text file (SVG, XML or HTML)"
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"cannot be decoded: {text[:200]}"
+
+
+def _is_plain(image: Image.Image) -> bool:
+    return image.mode in ("RGB", "L", "CMYK", "YCbCr", "1") and "transparency" not in image.info
+
+
+def _plain(image: Image.Image) -> np.ndarray:
+    if image.mode == "LAB":
+        return _seen(image)  # Pillow's own convert() refuses it
+    return np.asarray(image.convert("RGB"))
+
+
+def _seen(image: Image.Image) -> np.ndarray:
+    """RGB pixels over white, high bit depths scaled rather than clipped."""
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
+        return _from_16_bits(np.asarray(image))
+    if image.mode == "F":
+        raise ValueError("a floating-point picture has no fixed range; convert it to 8 bits first")
+    if image.mode == "LAB":
+        from PIL import ImageCms  # rarely needed
+
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None  # only in-place conversion returns None
+        return np.asarray(converted)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_16_bits(values: np.ndarray) -> np.ndarray:
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise ValueError("a 32-bit picture has no fixed range; convert it to 8 bits first")
+    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def as_pixels(image: Any) -> np.ndarray:
+    """Return the uint8 (H, W, 3) RGB pixels of a picture that is already in memory.
+
+    Parameters
+    ----------
+    image : PIL image, ndarray or tensor
+        PIL of any mode; uint8 array (H, W), (H, W, 1) or (H, W, 3); uint8 tensor (3, H, W) or (1, H, W).
+
+    Raises
+    ------
+    SourceError
+        If it is something else, such as floats or a batch.
+    """
+    if isinstance(image, Image.Image):
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    tensor = not isinstance(image, np.ndarray) and hasattr(image, "detach") and hasattr(image, "numpy")
+    array = image.detach().cpu().numpy() if tensor else image
+    if not isinstance(array, np.ndarray):
+        raise SourceError(f"a {type(image).__name__} is not a picture: give a PIL image, an array or a tensor")
+    if array.dtype != np.uint8:
+        raise SourceError(
+            f"a picture of dtype {array.dtype}: give uint8 pixels, before they are turned into floats (ToTensor, ToDtype)"
+        )
+    if array.ndim == 4:
+        raise SourceError(f"an array of shape {array.shape} is a batch: give one picture at a time")
+    if tensor and array.ndim == 3:
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
+        raise SourceError(f"an array of shape {array.shape} is not a picture: give (H, W, 3)")
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array

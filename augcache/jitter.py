@@ -1,0 +1,79 @@
+"""The random part of the augmentation: new colours for the regions of a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from augcache.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class PaletteJitter:
+    """Permute the colours of a palette among its regions, and shift each of them.
+
+    Parameters
+    ----------
+    p : float
+        Chance, 0 to 1, that a palette is changed at all.
+    swap : float
+        Share of the regions, 0 to 1, that trade colours among themselves.
+    strength : float
+        Largest shift of a channel as a share of the full range, 0 to 1; drawn uniformly and independently for
+        each colour and channel, and clipped to 0..255.
+
+    Notes
+    -----
+    A pure function of the palette and of numbers drawn outside, so that one generator reproduces a whole run.
+
+    Examples
+    --------
+    >>> jitter = PaletteJitter(strength=0.1)
+    >>> palette = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
+    >>> jitter(palette, np.random.default_rng(0).random((3, 4))).shape
+    (2, 3)
+    """
+
+    p: float = 1.0
+    swap: float = 1.0
+    strength: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("p", "swap", "strength"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise RecipeError(f"PaletteJitter {name}={value}: give a number from 0 to 1")
+
+    @staticmethod
+    def draws(regions: int) -> tuple[int, int]:
+        """Shape of the uniform numbers that a palette of so many regions needs."""
+        return regions + 1, 4
+
+    def __call__(self, palette: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return the new palette.
+
+        Parameters
+        ----------
+        palette : ndarray
+            uint8 (K, 3), RGB.
+        uniform : ndarray
+            Floats (K + 1, 4) in [0, 1): one row that decides on the whole, then a row for each region.
+
+        Returns
+        -------
+        ndarray
+            uint8 (K, 3); the palette itself where nothing is changed.
+        """
+        if uniform[0, 0] >= self.p:
+            return palette
+        order, shift = uniform[1:, 0], uniform[1:, 1:]
+        if self.swap:
+            chosen = np.argsort(order, kind="stable")[: round(self.swap * len(palette))]
+            palette = palette.copy()
+            # A permutation of the chosen regions: their sorted positions take the colours in drawn order.
+            palette[np.sort(chosen)] = palette[chosen]
+        if self.strength:
+            shifted = palette + np.rint((2 * shift - 1) * (255 * self.strength))
+            palette = np.clip(shifted, 0, 255).astype(np.uint8)
+        return palette

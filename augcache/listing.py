@@ -1,0 +1,89 @@
+"""Which pictures a folder and its store's manifest agree on: names, labels and keys, checked once."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from augcache.errors import SourceError
+from augcache.keys import ContentKey
+from augcache.manifest import Source
+from augcache.recipe import Recipe
+from augcache.sources import FileItem, Folder
+from augcache.store import Store
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Pictures in manifest order.
+
+    Attributes
+    ----------
+    names, labels : list of str
+        Folder-relative paths, and class names.
+    keys : list of ContentKey or None
+        None where the picture is new or changed since the build: a miss.
+    """
+
+    names: list[str]
+    labels: list[str]
+    keys: list[ContentKey | None]
+
+    @property
+    def classes(self) -> list[str]:
+        """Sorted class names."""
+        return sorted(set(self.labels))
+
+
+def from_manifest(store: Store) -> Listing:
+    """List what the manifest knows, without a look at the sources."""
+    rows = list(store.sources())
+    if not rows:
+        raise SourceError(f"{store.path}: its manifest is empty; build the store from a folder first")
+    return Listing([row.name for row in rows], [row.label for row in rows], [row.key for row in rows])
+
+
+def from_folder(folder: str | os.PathLike[str], store: Store, recipe: Recipe) -> Listing:
+    """List the pictures of a folder with the keys of those that are as they were at the build.
+
+    Files that the build listed as failures, and that have not changed since, are left out with a warning.
+    """
+    rows = {row.name: row for row in store.sources()}
+    failed = {failure.name: (failure.size, failure.mtime_ns) for failure in store.failures(recipe)}
+    names, labels, keys, left_out = [], [], [], 0
+    for item in Folder(folder):
+        row = rows.get(item.name)
+        if failed.get(item.name) == (item.size, item.mtime_ns):
+            left_out += 1
+            continue
+        names.append(item.name)
+        labels.append(item.label)
+        keys.append(row.key if row is not None and is_unchanged(item, row) else None)
+    if not any(keys):
+        raise SourceError(
+            f"{store.path}: it knows none of the pictures in {folder}; "
+            "is it this folder's store? Build it with 'augcache build-saliency'"
+        )
+    if left_out:
+        warnings.warn(
+            f"{left_out} pictures of {folder} are left out: the build could not use them "
+            f"(augcache failures {store.path})",
+            stacklevel=4,
+        )
+    return Listing(names, labels, keys)
+
+
+def is_unchanged(item: FileItem, row: Source) -> bool:
+    """Whether a file is as the manifest has it; one whose time alone differs is compared by its bytes."""
+    if item.size != row.size:
+        return False
+    if item.mtime_ns == row.mtime_ns:
+        return True
+    try:
+        return xxhash.xxh3_128_digest(Path(item.path).read_bytes()) == row.digest
+    except OSError:
+        return False

@@ -1,0 +1,115 @@
+"""From a content key to the picture of a view: the path that every training sample takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from augcache.codec import StoredRecord
+from augcache.errors import MissError, RecipeError, StoreError
+from augcache.jitter import PaletteJitter
+from augcache.keys import ContentKey
+from augcache.recipe import Recipe, Record
+from augcache.store import Store
+from augcache.views import NEEDS, check_view, render
+
+ON_MISS = ("error", "original", "compute")
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What to make of a picture: which store, recipe and view, how often, in which colours, and what on a miss."""
+
+    store: Store
+    recipe: Recipe
+    view: str
+    p: float
+    jitter: PaletteJitter | None
+    on_miss: str
+
+    def __post_init__(self) -> None:
+        check_view(self.view)
+        if not 0 <= self.p <= 1:
+            raise RecipeError(f"p={self.p}: give a chance from 0 to 1")
+        if self.on_miss not in ON_MISS:
+            raise RecipeError(f"on_miss={self.on_miss!r}: give one of {', '.join(ON_MISS)}")
+
+    def record(self, key: ContentKey, what: str, pixels: Callable[[], np.ndarray]) -> StoredRecord | Record | None:
+        """Return the record of a picture, or None where it is to be left as it is.
+
+        Parameters
+        ----------
+        key : ContentKey
+            The picture's.
+        what : str
+            Names the picture in an error.
+        pixels : callable
+            Gives uint8 (H, W, 3); called only to compute a missing record.
+        """
+        record = self.store.get(self.recipe, key)
+        return record if record is not None else self.missing(key, what, pixels)
+
+    def missing(self, key: ContentKey, what: str, pixels: Callable[[], np.ndarray]) -> Record | None:
+        """Do for a picture without a record as `on_miss` says."""
+        if self.on_miss == "original":
+            return None
+        if self.on_miss == "compute":
+            return self.recipe.bind()(pixels())
+        raise MissError(
+            f"{what} (key {key.hex()}) is not in {self.store.path} under {self.recipe.name} "
+            f"{self.recipe.digest.hex()[:8]}: run the build again if the picture is new or changed; look it up before "
+            "any crop, resize or colour change; or set on_miss='original' or 'compute'"
+        )
+
+    def picture(
+        self, record: StoredRecord | Record, image: np.ndarray | None, uniform: Callable[[tuple[int, int]], np.ndarray]
+    ) -> np.ndarray:
+        """Return the view's uint8 (H, W, 3) picture, re-coloured with numbers from `uniform`."""
+        palette = record["palette"] if self.view == "segments" else np.empty((0, 3), np.uint8)
+        if self.jitter is not None and len(palette):
+            palette = self.jitter(palette, uniform(self.jitter.draws(len(palette))))
+        return render(record, self.view, palette=palette, image=image)
+
+
+def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recipe:
+    """Return the one recipe of a store that a look-up means.
+
+    Parameters
+    ----------
+    store : Store
+        Where to look.
+    view : str
+        Which arrays the records must hold.
+    recipe : Recipe or str, optional
+        The recipe, or the first characters of its digest in hex. Without it, the only one that fits.
+
+    Raises
+    ------
+    StoreError
+        If the store holds no such recipe, or none or several that fit.
+    """
+    check_view(view)
+    recipes = store.recipes()
+    listing = "; ".join(f"{each.digest.hex()[:8]} = {each.name} {each.params_json}" for each in recipes) or "none"
+    if recipe is not None:
+        digest = recipe.digest.hex() if isinstance(recipe, Recipe) else recipe.lower()
+        found = [each for each in recipes if digest and each.digest.hex().startswith(digest)]
+        if len(found) != 1:
+            problem = "no recipe" if not found else "several recipes"
+            raise StoreError(f"{store.path}: {problem} {digest!r}; it holds: {listing}")
+        return found[0]
+    fitting = [each for each in recipes if _fits(store, each, view)]
+    if not fitting:
+        raise StoreError(f"{store.path}: no recipe here gives the view {view!r}; it holds: {listing}")
+    if len(fitting) > 1:
+        listing = "; ".join(f"{each.digest.hex()[:8]} = {each.name} {each.params_json}" for each in fitting)
+        raise StoreError(f"{store.path}: several recipes would fit; choose one with recipe=: {listing}")
+    return fitting[0]
+
+
+def _fits(store: Store, recipe: Recipe, view: str) -> bool:
+    key = next(store.keys(recipe), None)
+    record = None if key is None else store.get(recipe, key)
+    return record is not None and all(name in record for name in NEEDS[view])

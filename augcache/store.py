@@ -1,0 +1,415 @@
+"""The store: records under recipe digest + content key, and the manifest of where they came from.
+
+Six LMDB databases::
+
+    meta      b"format" -> b"1"
+    recipes   recipe digest -> JSON: recipe and provenance
+    index     recipe digest + content key -> slab number, offset, length
+    slabs     recipe digest + slab number -> the records of one commit, each after its content key
+    sources   16-byte prefix + name (+ frame) -> Source
+    failures  recipe digest + name -> Failure
+
+A record of 5 KB would take two whole pages (8 KB) as a value of its own; in a slab it takes its length. Every
+commit is one durable transaction: after a crash the store is as the last commit left it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from augcache import codec
+from augcache.environment import Transaction, shared
+from augcache.errors import CorruptError, RecipeError, StoreError
+from augcache.keys import KEY_BYTES, ContentKey
+from augcache.manifest import DECODED, Failure, Source, row_key
+from augcache.recipe import Recipe
+
+FORMAT = 1
+SUFFIX = ".augcache"
+
+_PLACE = struct.Struct("<QII")  # slab number, offset, length
+_SLAB_BYTES = 1 << 22  # a larger commit makes several slabs; keeps what one read maps in small
+_CHUNK = 4096  # rows a scan reads in one transaction: long ones keep old pages alive
+
+
+@dataclass
+class Batch:
+    """What one commit writes: all of it or nothing."""
+
+    records: dict[ContentKey, bytes] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.sources or self.failures)
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
+    """One recipe of a store."""
+
+    digest: str
+    transform: str
+    version: int
+    params: dict[str, Any]
+    entries: int
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What is in a store; `bytes` is the size of its data file on disk."""
+
+    store: str
+    entries: int
+    sources: int
+    failures: int
+    bytes: int
+    recipes: list[RecipeInfo]
+
+
+class Store:
+    """A content-addressed store of records.
+
+    Parameters
+    ----------
+    path : path-like
+        The store's folder, such as ``pv.augcache``.
+    mode : {"r", "w"}
+        "r" reads a store that exists; "w" also writes, and makes the store where there is none.
+
+    Raises
+    ------
+    StoreError
+        If there is no store at `path`, it is of a newer format, or it cannot be opened.
+
+    Notes
+    -----
+    Cheap to make and to pickle (only the path travels); safe to use after a fork, from threads, and while
+    another process writes.
+
+    Examples
+    --------
+    >>> store = Store("pv.augcache")                      # doctest: +SKIP
+    >>> record = store.get(recipe, content_key(image))    # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: str = "r") -> None:
+        if mode not in ("r", "w"):
+            raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
+        self.path = Path(path)
+        self.mode = mode
+        _check_path(self.path, mode)
+        self._env = shared(self.path, writable=mode == "w")
+        if mode == "w":
+            self._env.write(_mark_format)
+        self._check_format()
+
+    def _check_format(self) -> None:
+        raw = self._env.read(lambda transaction, databases: _bytes(transaction.get(b"format", db=databases[b"meta"])))
+        if raw is None:
+            raise StoreError(f"{self.path}: an LMDB database, but not an augcache store; give another --store")
+        if raw != b"%d" % FORMAT:
+            raise StoreError(
+                f"{self.path}: store format {raw.decode(errors='replace')}, this augcache reads format {FORMAT}; "
+                "install a newer augcache"
+            )
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str, str]]:
+        return Store, (str(self.path), self.mode)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {len(self)} entries, {len(self.recipes())} recipes)"
+
+    # -- records ------------------------------------------------------------------------------------------
+
+    def get(self, recipe: Recipe, key: ContentKey) -> codec.StoredRecord | None:
+        """Return the record of one picture, or None where there is none; raises `CorruptError`."""
+        raw = self.get_bytes(recipe.digest, key)
+        return None if raw is None else self._decode(raw, key)
+
+    def get_many(self, recipe: Recipe, keys: Iterable[ContentKey]) -> list[codec.StoredRecord | None]:
+        """Return the records of several pictures, read in one transaction."""
+        keys, digest = list(keys), recipe.digest
+        raws = self._env.read(lambda *handles: [_fetch(*handles, digest, key, self.path) for key in keys])
+        return [None if raw is None else self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
+
+    def get_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
+        """Return the stored bytes of one record, undecoded."""
+        return self._env.read(lambda *handles: _fetch(*handles, digest, key, self.path))
+
+    def _decode(self, raw: bytes, key: ContentKey) -> codec.StoredRecord:
+        try:
+            return codec.decode(raw)
+        except CorruptError as error:
+            raise CorruptError(
+                f"{self.path}: entry {key.hex()}: {error}; run 'augcache verify {self.path}' to list all such entries"
+            ) from error
+
+    def __contains__(self, entry: tuple[Recipe, ContentKey]) -> bool:
+        recipe, key = entry
+        return self.has(recipe.digest, [key])[0]
+
+    def has(self, digest: bytes, keys: Iterable[ContentKey]) -> list[bool]:
+        """Tell for each key whether the recipe has an entry."""
+        keys = list(keys)
+        return self._env.read(
+            lambda transaction, databases: [
+                transaction.get(digest + key, db=databases[b"index"]) is not None for key in keys
+            ]
+        )
+
+    def keys(self, recipe: Recipe) -> Iterator[ContentKey]:
+        """Content keys of a recipe's entries, in byte order."""
+        for entry, _ in self._scan(b"index", recipe.digest):
+            yield ContentKey(entry[16:])
+
+    def count(self, recipe: Recipe) -> int:
+        """Number of a recipe's entries."""
+        if len(self._rows(b"recipes")) == 1:
+            return len(self)
+        return sum(1 for _ in self._scan(b"index", recipe.digest, values=False))
+
+    def __len__(self) -> int:
+        return self._entries(b"index")
+
+    def put(self, recipe: Recipe, key: ContentKey, record: Mapping[str, np.ndarray]) -> None:
+        """Store one record durably. For many, `commit` a `Batch`: a commit waits for the disk."""
+        self.commit(recipe, Batch(records={key: codec.encode(record)}))
+
+    def commit(self, recipe: Recipe, batch: Batch, *, prefix: bytes = DECODED, replace: bool = False) -> None:
+        """Write a batch in one durable transaction.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Whose results they are.
+        batch : Batch
+            Encoded records, manifest rows and failures. A source row clears an earlier failure of its name.
+        prefix : bytes
+            16 bytes, which set of manifest rows; see `manifest.DECODED`.
+        replace : bool
+            Whether a record that is there already is written anew. Without it, the first one stays.
+        """
+        if self.mode != "w":
+            raise StoreError(f"{self.path}: opened for reading; open it with Store(path, 'w') to write")
+
+        def work(transaction: Transaction, databases: dict[bytes, Any]) -> None:
+            digest = recipe.digest
+            _put_recipe(transaction, databases, recipe)
+            _put_records(transaction, databases, digest, batch.records, replace)
+            for source in batch.sources:
+                transaction.put(prefix + source.row_key(), source.to_bytes(), db=databases[b"sources"])
+                transaction.delete(digest + row_key(source.name), db=databases[b"failures"])
+            for failure in batch.failures:
+                transaction.put(digest + row_key(failure.name), failure.to_bytes(), db=databases[b"failures"])
+
+        self._env.write(work)
+
+    # -- recipes, manifest, failures ------------------------------------------------------------------------
+
+    def recipes(self) -> list[Recipe]:
+        """Recipes with results in this store, oldest first."""
+        rows = [(json.loads(value)) for _, value in self._rows(b"recipes")]
+        rows.sort(key=lambda row: (row["provenance"]["created"], row["recipe"]))
+        return [Recipe.from_json(row["recipe"]) for row in rows]
+
+    def sources(self, prefix: bytes = DECODED) -> Iterator[Source]:
+        """Manifest rows, sorted by name and frame."""
+        for _, value in self._scan(b"sources", prefix):
+            yield Source.from_bytes(value)
+
+    def source(self, name: str, *, frame: int | None = None, prefix: bytes = DECODED) -> Source | None:
+        """Manifest row of one source, or None."""
+        raw = self._env.read(
+            lambda transaction, databases: _bytes(
+                transaction.get(prefix + row_key(name, frame), db=databases[b"sources"])
+            )
+        )
+        return None if raw is None else Source.from_bytes(raw)
+
+    def failures(self, recipe: Recipe | None = None) -> Iterator[Failure]:
+        """Sources that failed, of one recipe or of all."""
+        for _, value in self._scan(b"failures", b"" if recipe is None else recipe.digest):
+            yield Failure.from_bytes(value)
+
+    def info(self) -> StoreInfo:
+        """Count what is in the store."""
+        infos = []
+        for digest, value in self._rows(b"recipes"):
+            row = json.loads(value)
+            recipe = Recipe.from_json(row["recipe"])
+            infos.append(
+                RecipeInfo(
+                    digest.hex(), recipe.transform, recipe.version, recipe.params, self.count(recipe), row["provenance"]
+                )
+            )
+        size = (self.path / "data.mdb").stat().st_size
+        sources, failures = self._entries(b"sources"), self._entries(b"failures")
+        return StoreInfo(str(self.path), len(self), sources, failures, size, infos)
+
+    # -- upkeep ---------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other builds out of this store for as long as the block runs; readers are not kept out."""
+        lock = filelock.FileLock(self.path / "writer.lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise StoreError(
+                f"{self.path}: another augcache command is writing to this store; "
+                "wait for it to finish and run this again, or give another --store"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot lock it for writing ({error.strerror})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # -- rows -----------------------------------------------------------------------------------------------
+
+    def _entries(self, database: bytes) -> int:
+        return self._env.read(lambda transaction, databases: int(transaction.stat(databases[database])["entries"]))
+
+    def _rows(self, database: bytes) -> list[tuple[bytes, bytes]]:
+        return list(self._scan(database, b""))
+
+    def _scan(self, database: bytes, prefix: bytes, *, values: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        start = prefix
+        while True:
+            begin = start
+            rows = self._env.read(lambda *handles: _chunk(*handles, database, prefix, begin, values))  # noqa: B023  # used at once
+            yield from rows
+            if len(rows) < _CHUNK:
+                return
+            start = rows[-1][0] + b"\0"  # the next possible key
+
+
+def _check_path(path: Path, mode: str) -> None:
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
+    if (path / "data.mdb").exists():
+        return
+    if mode == "r":
+        what = "not a store (it has no data.mdb)" if path.exists() else "no store there"
+        raise StoreError(f"{path}: {what}; build one with 'augcache build-saliency FOLDER --store {path}'")
+    if path.exists() and any(entry.name != "writer.lock" for entry in path.iterdir()):
+        raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot make the store's folder ({error.strerror}); give another --store") from error
+
+
+def _mark_format(transaction: Transaction, databases: dict[bytes, Any]) -> None:
+    if transaction.get(b"format", db=databases[b"meta"]) is None:
+        transaction.put(b"format", b"%d" % FORMAT, db=databases[b"meta"])
+
+
+def _bytes(view: memoryview | None) -> bytes | None:
+    return None if view is None else bytes(view)
+
+
+def _fetch(transaction: Transaction, databases: dict[bytes, Any], digest: bytes, key: bytes, path: Path) -> bytes | None:
+    place = transaction.get(digest + key, db=databases[b"index"])
+    if place is None:
+        return None
+    try:
+        number, offset, length = _PLACE.unpack(place)
+    except struct.error as error:
+        raise CorruptError(f"{path}: entry {key.hex()}: malformed index row; rebuild this store") from error
+    slab = transaction.get(digest + number.to_bytes(8, "big"), db=databases[b"slabs"])
+    # The content key stands before its record, so an index row that points astray is found out.
+    start = offset + KEY_BYTES
+    if slab is None or length > len(slab) - start or slab[offset:start] != key:
+        raise CorruptError(f"{path}: entry {key.hex()}: the index points to another record; rebuild this store")
+    return bytes(slab[start : start + length])
+
+
+def _chunk(
+    transaction: Transaction, databases: dict[bytes, Any], database: bytes, prefix: bytes, start: bytes, values: bool
+) -> list[tuple[bytes, bytes]]:
+    rows: list[tuple[bytes, bytes]] = []
+    with transaction.cursor(db=databases[database]) as cursor:
+        if not (cursor.set_range(start) if start else cursor.first()):
+            return rows
+        for item in cursor.iternext(keys=True, values=values):
+            key, value = item if values else (item, b"")
+            key = bytes(key)
+            if not key.startswith(prefix):
+                break
+            rows.append((key, bytes(value)))
+            if len(rows) == _CHUNK:
+                break
+    return rows
+
+
+def _put_recipe(transaction: Transaction, databases: dict[bytes, Any], recipe: Recipe) -> None:
+    if transaction.get(recipe.digest, db=databases[b"recipes"]) is None:
+        row = {"recipe": recipe.to_json(), "provenance": provenance()}
+        transaction.put(recipe.digest, json.dumps(row).encode(), db=databases[b"recipes"])
+
+
+def _put_records(
+    transaction: Transaction, databases: dict[bytes, Any], digest: bytes, records: dict[ContentKey, bytes], replace: bool
+) -> None:
+    index, slabs = databases[b"index"], databases[b"slabs"]
+    fresh = [key for key in records if replace or transaction.get(digest + key, db=index) is None]
+    number = _next_slab(transaction, slabs, digest)
+    slab = bytearray()
+    for key in fresh:
+        value = records[key]
+        if len(key) != KEY_BYTES:
+            raise StoreError(f"a content key has {KEY_BYTES} bytes, not {len(key)}; make it with content_key()")
+        if slab and len(slab) + len(value) > _SLAB_BYTES:
+            transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
+            number, slab = number + 1, bytearray()
+        transaction.put(digest + key, _PLACE.pack(number, len(slab), len(value)), db=index)
+        slab += key + value
+    if slab:
+        transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
+
+
+def _next_slab(transaction: Transaction, slabs: Any, digest: bytes) -> int:
+    """Number after the recipe's last slab."""
+    with transaction.cursor(db=slabs) as cursor:
+        found = cursor.set_range(digest + b"\xff" * 8) and bytes(cursor.key()) > digest + b"\xff" * 8
+        found = cursor.prev() if found else cursor.last()
+        key = bytes(cursor.key()) if found else b""
+    return int.from_bytes(key[16:], "big") + 1 if key.startswith(digest) else 0
+
+
+def provenance() -> dict[str, Any]:
+    """Versions of what decides pixels and results, read without importing any of it."""
+    import platform
+    import time
+    from importlib import metadata
+
+    versions: dict[str, Any] = {"created": time.time_ns(), "python": platform.python_version()}
+    for package in ("augcache", "numpy", "opencv-contrib-python-headless", "pillow", "numba"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Path:
+    """Where the store of `source` is: `store`, else ``$AUGCACHE_STORE``, else ``SOURCE.augcache`` beside it."""
+    given = store or os.environ.get("AUGCACHE_STORE")
+    if given:
+        return Path(given)
+    folder = Path(os.path.abspath(source))
+    if not folder.name:
+        raise RecipeError("the store of / needs a name; give --store")
+    return folder.with_name(folder.name + SUFFIX)
