@@ -1,0 +1,262 @@
+"""Which packets of a video must be decoded to get some of its frames, told from the packets without decoding them.
+
+The rule. A packet may be left undecoded only where its own bytes prove that no wanted frame needs it and that it is one
+frame of the count:
+
+1. Packets are taken in runs that start at a frame from which decoding can always start afresh: an IDR picture of H.264 or
+   HEVC, a key frame of VP8, VP9 or AV1, every frame of an intra-only codec. A run is decoded on its own or not at all.
+2. In a run that holds a wanted frame, frames that no other frame refers to and that nobody wants are left out, and
+   decoding stops after the last wanted one.
+3. The index of a frame is its rank by presentation time. That needs a time on every packet, no two alike, no run
+   that reaches back before the one ahead of it, no edit list, and a decoder that reorders at least as deep as the stream.
+
+Anything else raises `NotIndexed` and the video is decoded frame by frame from its start, which needs no such proof.
+Nothing here trusts key frame flags, frame counts or an index that the container states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+INTRA_CONTAINERS = CONTAINERS | {"avi"}
+INTRA_CODECS = {"mjpeg", "prores", "dnxhd", "png", "rawvideo", "huffyuv", "ffvhuff", "utvideo"}
+RUN_BYTES = 64 << 20  # a longer run is decoded whole rather than held in memory
+
+
+class NotIndexed(Exception):
+    """This video has to be decoded frame by frame; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a packet's bytes say about the picture in it."""
+
+    fresh: bool  # decoding can start here, and nothing later refers to what came before
+    shown: bool  # it is presented (some VP8 and VP9 packets only prepare a reference)
+    reference: bool  # another frame may refer to it
+    recovery: bool = False  # a decoder calls it a key frame though decoding cannot start afresh here
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Packets from one fresh start up to the next.
+
+    Parameters
+    ----------
+    packets, pictures, times : list
+        In decoding order; presentation times in the stream's time base.
+    order : list of int
+        Positions in `packets` of the frames that are presented, in presentation order.
+    """
+
+    packets: list[Packet[VideoStream]]
+    pictures: list[Picture]
+    times: list[int]
+    order: list[int]
+
+    def needed(self, wanted: set[int]) -> list[int]:
+        """Positions to decode, in decoding order, so that the frames at `wanted` (positions too) come out."""
+        stop = max(wanted) + 1
+        return [i for i in range(stop) if i in wanted or self.pictures[i].reference]
+
+
+def runs(
+    packets: Iterable[Packet[VideoStream]], examine: Callable[[Packet[VideoStream]], Picture], reorder: int
+) -> Iterator[Run]:
+    """Split a stream into runs.
+
+    Parameters
+    ----------
+    packets : iterable of av.Packet
+        All packets of the stream as the demultiplexer gives them.
+    examine : callable
+        What `examiner` gave.
+    reorder : int
+        How many frames the decoder holds back to put frames in order.
+
+    Raises
+    ------
+    NotIndexed
+        At the first packet that does not keep the rule; runs before it stand.
+    """
+    held: list[Packet[VideoStream]] = []
+    pictures: list[Picture] = []
+    times: list[int] = []
+    size = 0
+    shown_until: int | None = None
+    for packet in packets:
+        if packet.pts is None or packet.size == 0:
+            if packet.dts is None and packet.size == 0:
+                break  # the end mark
+            raise NotIndexed("a packet without a time or without data")
+        if packet.is_discard or packet.is_corrupt:
+            raise NotIndexed("an edit list or a damaged packet")
+        try:
+            picture = examine(packet)
+        except IndexError:
+            raise NotIndexed("a damaged packet") from None
+        if picture.fresh and held:
+            run = _run(held, pictures, times, shown_until, reorder)
+            shown_until = run.times[run.order[-1]]
+            yield run
+            held, pictures, times, size = [], [], [], 0
+        elif not held and not picture.fresh:
+            raise NotIndexed("it does not start with a frame that stands alone")
+        held.append(packet)
+        pictures.append(picture)
+        times.append(packet.pts)
+        size += packet.size
+        if size > RUN_BYTES:
+            raise NotIndexed(f"over {RUN_BYTES >> 20} MiB between frames that stand alone")
+    if held:
+        yield _run(held, pictures, times, shown_until, reorder)
+
+
+def _run(
+    packets: list[Packet[VideoStream]],
+    pictures: list[Picture],
+    times: list[int],
+    shown_until: int | None,
+    reorder: int,
+) -> Run:
+    order = sorted((i for i, picture in enumerate(pictures) if picture.shown), key=times.__getitem__)
+    ordered = [times[i] for i in order]
+    if not order or len(set(ordered)) < len(ordered):
+        raise NotIndexed("two frames with one time, or a run without a frame")
+    if shown_until is not None and ordered[0] <= shown_until:
+        raise NotIndexed("runs overlap in time")
+    # The most frames that come earlier in the stream but are presented later, over all frames. A decoder that holds back
+    # fewer would drop or misplace frames in a full decode too, and only a full decode can tell which.
+    shown_before = 0
+    rank = {position: rank for rank, position in enumerate(order)}
+    for position in range(len(packets)):
+        if position in rank:
+            if shown_before - rank[position] > reorder:
+                raise NotIndexed("frames are reordered deeper than the decoder expects")
+            shown_before += 1
+    return Run(packets, pictures, times, order)
+
+
+def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[VideoStream]], Picture]:
+    """The function that reads the packets of a stream, by FFmpeg's names of format and decoder; NotIndexed where none can."""
+    if codec in INTRA_CODECS and container in INTRA_CONTAINERS:
+        return _intra
+    if container not in CONTAINERS:
+        raise NotIndexed(f"container {container}")
+    if codec in ("h264", "hevc"):
+        if extradata[:1] != b"\x01" or len(extradata) < 23:
+            raise NotIndexed("packets without length fields")
+        read, length = (_h264, extradata[4]) if codec == "h264" else (_hevc, extradata[21])
+        return lambda packet: read(packet, (length & 3) + 1, extradata)
+    simple = {"vp8": _vp8, "vp9": _vp9, "libdav1d": _av1, "av1": _av1}
+    if codec not in simple:
+        raise NotIndexed(f"codec {codec}")
+    return simple[codec]
+
+
+def _intra(packet: Packet[VideoStream]) -> Picture:
+    if not packet.is_keyframe:
+        raise NotIndexed("a dependent frame in an intra-only codec")
+    return Picture(fresh=True, shown=True, reference=True)
+
+
+def _units(data: memoryview, width: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each NAL unit in a packet with length fields of `width` bytes."""
+    at, size = 0, len(data)
+    while at < size:
+        start = at + width
+        at = start + int.from_bytes(data[at:start], "big")
+        if at > size or at - start < 3:
+            raise NotIndexed("a damaged packet")
+        yield start, at
+
+
+def _parameters(data: memoryview, start: int, end: int, extradata: bytes) -> None:
+    """Parameter sets inside the stream are fine as long as they repeat those that the decoder was set up with."""
+    if bytes(data[start:end]) not in extradata:
+        raise NotIndexed("the stream changes its parameters")
+
+
+def _h264(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
+    """ITU-T H.264, 7.3.1 and 7.4.1: unit type and nal_ref_idc; a slice starts with first_mb_in_slice, ue(v)."""
+    data = memoryview(packet)
+    pictures, idr, reference, recovery = 0, False, False, packet.is_keyframe
+    for start, end in _units(data, width):
+        kind = data[start] & 31
+        if kind in (1, 5):
+            pictures += data[start + 1] >> 7  # 1 is the code of macroblock 0: the first slice of a picture
+            idr |= kind == 5
+            reference |= data[start] & 0x60 != 0
+        elif kind in (7, 8):
+            _parameters(data, start, end, extradata)
+        elif kind in (2, 3, 4):
+            raise NotIndexed("data partitioning")
+        elif kind == 6 and data[start + 1] == 6:
+            recovery = True
+    if pictures != 1:
+        raise NotIndexed("a packet that is not one frame")
+    return Picture(idr, True, reference, recovery and not idr)
+
+
+def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
+    """ITU-T H.265, 7.3.1.2 and table 7-1: even types under 15 are not referred to within their temporal layer."""
+    data = memoryview(packet)
+    pictures, idr, reference = 0, False, False
+    for start, end in _units(data, width):
+        kind, layer = data[start] >> 1 & 63, data[start + 1] & 7
+        if kind < 32:
+            first, discards = data[start + 2] >> 7, data[start + 2] >> 6 & 1
+            if 16 <= kind <= 18 or (kind > 18 and discards):
+                raise NotIndexed("a splice that drops frames")
+            pictures += first
+            idr |= kind in (19, 20)
+            reference |= kind > 14 or kind % 2 == 1 or layer != 1
+        elif kind in (32, 33, 34):
+            _parameters(data, start, end, extradata)
+    if pictures != 1:
+        raise NotIndexed("a packet that is not one frame")
+    return Picture(idr, True, reference, packet.is_keyframe and not idr)
+
+
+def _vp8(packet: Packet[VideoStream]) -> Picture:
+    """RFC 6386, 9.1: the frame tag's first byte has the frame type and show_frame."""
+    tag = memoryview(packet)[0]
+    return Picture(fresh=not tag & 1, shown=bool(tag >> 4 & 1), reference=True)
+
+
+def _vp9(packet: Packet[VideoStream]) -> Picture:
+    """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (several frames in one packet, last one shown)."""
+    data = memoryview(packet)
+    head, several = data[0], data[-1] >> 5 == 6
+    if head >> 6 != 2:
+        raise NotIndexed("a damaged packet")
+    flags = head & 15 if head >> 4 & 3 != 3 else (head & 7) << 1 | data[1] >> 7
+    existing, inter, show = flags >> 3, flags >> 2 & 1, flags >> 1 & 1
+    return Picture(fresh=not existing and not inter, shown=several or bool(existing or show), reference=True)
+
+
+def _av1(packet: Packet[VideoStream]) -> Picture:
+    """AV1 bitstream specification, 5.3 to 5.9: a shown key frame with its sequence header resets everything."""
+    data = memoryview(packet)
+    at, sequence = 0, False
+    while at < len(data):
+        kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
+        at += 1 + extended
+        size, shift = (0, 0) if sized else (len(data) - at, 0)
+        while sized:
+            size |= (data[at] & 127) << shift
+            shift += 7
+            sized = data[at] >> 7
+            at += 1
+        sequence |= kind == 1
+        if kind in (3, 6):  # frame header, frame
+            return Picture(fresh=sequence and data[at] >> 4 == 1, shown=True, reference=True)
+        at += size
+    raise NotIndexed("a packet without a frame")
