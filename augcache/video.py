@@ -1,8 +1,8 @@
 """Frames of a video by their exact index: the only file that imports a video library.
 
-Frame k is the k-th frame that a full decode of the video presents. What may be left undecoded on the way to it is decided
-in `augcache.video_index`; where that cannot be proven, everything from the start is decoded and counted. So damage in a
-frame that no wanted frame needs goes unseen, and that frame still counts.
+Frame k is the k-th frame that a full decode of the video presents. What may be left undecoded on the way to it is
+decided in `augcache.video_index`; where that cannot be proven, everything from the start is decoded and counted. So damage
+in a frame that no wanted frame needs goes unseen, and that frame still counts.
 """
 
 from __future__ import annotations
@@ -106,11 +106,16 @@ def decode(
     SourceError
         `size` or `fit` is out of range.
     """
+    check_size(size, fit)
+    return _decode(Path(path), sampling, size, fit, progress or (lambda: None))
+
+
+def check_size(size: tuple[int, int] | None, fit: str) -> None:
+    """Raise SourceError unless `decode` can take them."""
     if fit not in FITS:
         raise SourceError(f"fit must be one of {', '.join(FITS)}, not {fit!r}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise SourceError(f"size must be a width and a height of at least 1, not {size!r}")
-    return _decode(Path(path), sampling, size, fit, progress or (lambda: None))
 
 
 def _decode(
@@ -153,7 +158,7 @@ def _open(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty")
-        # "file:" keeps a colon in a name from being read as a protocol, and a playlist from reaching out to the network.
+        # "file:" keeps a colon in a name from being read as a protocol, and a playlist away from the network.
         container = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: it cannot be opened as a video ({_reason(error)})") from error

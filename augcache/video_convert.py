@@ -69,7 +69,7 @@ def _inner(shown: tuple[int, int], size: tuple[int, int], fit: str) -> tuple[int
 
 
 def _place(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The middle of a picture that is too large, on black where it is too small."""
+    """Cut the middle out of a picture that is too large; put one that is too small on black."""
     height, width = image.shape[:2]
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     cut = image[max(top, 0) : max(top, 0) + size[1], max(left, 0) : max(left, 0) + size[0]]

@@ -3,12 +3,12 @@
 The rule. A packet may be left undecoded only where its own bytes prove that no wanted frame needs it and that it is one
 frame of the count:
 
-1. Packets are taken in runs that start at a frame from which decoding can always start afresh: an IDR picture of H.264 or
-   HEVC, a key frame of VP8, VP9 or AV1, every frame of an intra-only codec. A run is decoded on its own or not at all.
+1. Packets are taken in runs that start at a frame from which decoding can always start afresh: an IDR picture of H.264
+   or HEVC, a key frame of VP8, VP9 or AV1, every frame of an intra-only codec. A run is decoded on its own or not at all.
 2. In a run that holds a wanted frame, frames that no other frame refers to and that nobody wants are left out, and
    decoding stops after the last wanted one.
 3. The index of a frame is its rank by presentation time. That needs a time on every packet, no two alike, no run
-   that reaches back before the one ahead of it, no edit list, and a decoder that reorders at least as deep as the stream.
+   that reaches back before the one ahead of it, no edit list, and a decoder that reorders as deep as the stream does.
 
 Anything else raises `NotIndexed` and the video is decoded frame by frame from its start, which needs no such proof.
 Nothing here trusts key frame flags, frame counts or an index that the container states.
@@ -31,7 +31,7 @@ RUN_BYTES = 64 << 20  # a longer run is decoded whole rather than held in memory
 
 
 class NotIndexed(Exception):
-    """This video has to be decoded frame by frame; the message says why."""
+    """Signals that a video has to be decoded frame by frame; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ def _run(
         raise NotIndexed("two frames with one time, or a run without a frame")
     if shown_until is not None and ordered[0] <= shown_until:
         raise NotIndexed("runs overlap in time")
-    # The most frames that come earlier in the stream but are presented later, over all frames. A decoder that holds back
-    # fewer would drop or misplace frames in a full decode too, and only a full decode can tell which.
+    # The most frames that come earlier in the stream but are presented later, over all frames. A decoder that holds
+    # back fewer would drop or misplace frames in a full decode too, and only a full decode can tell which.
     shown_before = 0
     rank = {position: rank for rank, position in enumerate(order)}
     for position in range(len(packets)):
@@ -145,7 +145,7 @@ def _run(
 
 
 def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[VideoStream]], Picture]:
-    """The function that reads the packets of a stream, by FFmpeg's names of format and decoder; NotIndexed where none can."""
+    """Pick what reads a stream's packets, by FFmpeg's names of format and decoder; NotIndexed where nothing can."""
     if codec in INTRA_CODECS and container in INTRA_CONTAINERS:
         return _intra
     if container not in CONTAINERS:
@@ -232,7 +232,7 @@ def _vp8(packet: Packet[VideoStream]) -> Picture:
 
 
 def _vp9(packet: Packet[VideoStream]) -> Picture:
-    """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (several frames in one packet, last one shown)."""
+    """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (several frames in a packet, the last shown)."""
     data = memoryview(packet)
     head, several = data[0], data[-1] >> 5 == 6
     if head >> 6 != 2:

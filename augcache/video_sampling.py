@@ -47,7 +47,7 @@ class Sampling:
     def __post_init__(self) -> None:
         ways = (self.every is not None) + (self.seconds is not None) + bool(self.keyframes)
         if ways != 1:
-            raise SourceError("give exactly one of every (frames), seconds and keyframes to say which frames are wanted")
+            raise SourceError("say which frames are wanted by exactly one of every, seconds and keyframes")
         for name, least in (("every", 1), ("max_frames", 1), ("anchors", 0), ("gap", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -75,6 +75,7 @@ class Picker:
         self.due = math.ceil((sampling.start or 0) / step) * step if step else 0.0
 
     def wants(self, index: int, seconds: float, key: bool) -> bool:
+        """Say whether the next frame, with this index, time and kind, is wanted."""
         s = self.sampling
         if s.end is not None and seconds >= s.end:
             self.done = True
