@@ -1,0 +1,153 @@
+"""Region-based contrast (RC): histogram contrast between regions, near ones counting more."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from augcache.transforms.saliencycut.histogram import colour_distances, smooth, stretch
+from augcache.transforms.saliencycut.quantise import Quantised
+from augcache.transforms.saliencycut.render import frame_size
+from augcache.transforms.saliencycut.segment import region_means
+
+SPATIAL_VARIANCE = 0.4
+CENTRE_FALL_OFF = 9.0
+SMOOTHING = 0.1
+BORDER_LIKELIHOOD = 0.4
+
+
+def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.ndarray:
+    """RC saliency of each region (Cheng et al., TPAMI 2015, section 4).
+
+    Parameters
+    ----------
+    labels : int32 (H, W)
+        Region of each pixel, 0..regions-1, each of them present.
+    regions : int
+    colours : Quantised
+        The same picture's colours.
+
+    Returns
+    -------
+    float32 (regions,)
+        0..1, 0 for the regions that lie along the border. With two colours, as in the authors' program, the
+        share of the rarer one; all zero with one.
+    """
+    if len(colours.count) < 3:
+        rarer = (colours.index == 1).astype(np.float32)
+        return stretch(region_means(labels, rarer[..., np.newaxis], regions)[:, 0]).astype(np.float32)
+    distance = colour_distances(colours.lab)
+    frame = frame_size(*labels.shape)
+    histogram, moments = _measure(labels, colours.index, regions, len(colours.count))
+    border = _border(labels, moments, *frame)
+    saliency = stretch(_contrast(histogram, moments, distance, labels.shape))
+    saliency[border] = 0
+    by_colour = _colour_means(labels, colours.index, histogram, saliency, *frame)
+    by_colour = smooth(stretch(by_colour), colours.count.astype(np.float64), distance, SMOOTHING)
+    saliency = stretch(_region_means(histogram, by_colour))
+    saliency[border] = 0
+    return saliency.astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _measure(labels, index, regions, colours):  # type: ignore[no-untyped-def]  # numba infers
+    """Joint histogram (regions, colours), and for each region: pixels, sum x, sum y, sum |2x - W|, sum |2y - H|."""
+    height, width = labels.shape
+    histogram = np.zeros((regions, colours), np.int32)
+    moments = np.zeros((regions, 5), np.int64)
+    for y in range(height):
+        for x in range(width):
+            r = labels[y, x]
+            histogram[r, index[y, x]] += 1
+            moments[r, 0] += 1
+            moments[r, 1] += x
+            moments[r, 2] += y
+            moments[r, 3] += abs(2 * x - width)
+            moments[r, 4] += abs(2 * y - height)
+    return histogram, moments
+
+
+@njit(cache=True, nogil=True)
+def _contrast(histogram, moments, distance, shape):  # type: ignore[no-untyped-def]  # numba infers
+    """Distance of each region's colours from the others', weighted by their size, nearness and the centre prior."""
+    height, width = shape
+    regions, colours = histogram.shape
+    saliency = np.zeros(regions)
+    expected = np.empty(colours)
+    for i in range(regions):
+        expected[:] = 0  # distance of each colour from this region's
+        for a in range(colours):
+            if histogram[i, a]:
+                share = histogram[i, a] / moments[i, 0]
+                for b in range(colours):
+                    expected[b] += share * distance[a, b]
+        for j in range(regions):
+            if j == i:
+                continue
+            dx = (moments[i, 1] / moments[i, 0] - moments[j, 1] / moments[j, 0]) / width
+            dy = (moments[i, 2] / moments[i, 0] - moments[j, 2] / moments[j, 0]) / height
+            total = 0.0
+            for b in range(colours):
+                total += histogram[j, b] * expected[b]
+            saliency[i] += total * np.exp(-(dx * dx + dy * dy) / SPATIAL_VARIANCE)
+        ox = moments[i, 3] / (2.0 * moments[i, 0] * width)
+        oy = moments[i, 4] / (2.0 * moments[i, 0] * height)
+        saliency[i] *= np.exp(-CENTRE_FALL_OFF * (ox * ox + oy * oy))
+    return saliency
+
+
+@njit(cache=True, nogil=True)
+def _border(labels, moments, frame_x, frame_y):  # type: ignore[no-untyped-def]  # numba infers
+    """Which regions lie along the border: many pixels in the frame for their mean extent along that side."""
+    height, width = labels.shape
+    spread = np.zeros((len(moments), 2))
+    touch = np.zeros((len(moments), 2))
+    centre = moments[:, 1:3] / moments[:, :1]
+    for y in range(height):
+        for x in range(width):
+            r = labels[y, x]
+            spread[r, 0] += abs(x - centre[r, 0])
+            spread[r, 1] += abs(y - centre[r, 1])
+            touch[r, 0] += (x < frame_x) + (x >= width - frame_x)
+            touch[r, 1] += (y < frame_y) + (y >= height - frame_y)
+    border = np.zeros(len(moments), np.bool_)
+    for r in range(len(moments)):
+        # The published code divides the pixels at the left and right by the frame's height, and the reverse.
+        likelihood = touch[r, 0] * moments[r, 0] / (4 * max(frame_y, 1) * max(spread[r, 1], 1e-9))
+        likelihood += touch[r, 1] * moments[r, 0] / (4 * max(frame_x, 1) * max(spread[r, 0], 1e-9))
+        border[r] = likelihood > BORDER_LIKELIHOOD
+    return border
+
+
+@njit(cache=True, nogil=True)
+def _colour_means(labels, index, histogram, saliency, frame_x, frame_y):  # type: ignore[no-untyped-def]
+    """Mean saliency of each colour's pixels, those in the frame being zero."""
+    height, width = labels.shape
+    colours = histogram.shape[1]
+    total, count = np.zeros(colours), np.zeros(colours)
+    for r in range(len(saliency)):
+        for c in range(colours):
+            total[c] += histogram[r, c] * saliency[r]
+            count[c] += histogram[r, c]
+    for y in range(height):
+        inner = frame_y <= y < height - frame_y
+        for x in range(width):
+            if inner and x == frame_x:
+                break
+            total[index[y, x]] -= saliency[labels[y, x]]
+        if inner:
+            for x in range(max(frame_x, width - frame_x), width):
+                total[index[y, x]] -= saliency[labels[y, x]]
+    return total / count
+
+
+@njit(cache=True, nogil=True)
+def _region_means(histogram, values):  # type: ignore[no-untyped-def]  # numba infers
+    mean = np.zeros(len(histogram))
+    for r in range(len(histogram)):
+        pixels = 0
+        for c in range(len(values)):
+            pixels += histogram[r, c]
+            mean[r] += histogram[r, c] * values[c]
+        mean[r] /= pixels
+    return mean
