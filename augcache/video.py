@@ -1,8 +1,8 @@
 """Frames of a video by their exact index: the only file that imports a video library.
 
 Frame k is the k-th frame that a full decode of the video presents. What may be left undecoded on the way to it is
-decided in `augcache.video_index`; where that cannot be proven, everything from the start is decoded and counted. So damage
-in a frame that no wanted frame needs goes unseen, and that frame still counts.
+decided in `augcache.video_index`; where that cannot be proven, everything from the start is decoded and counted. Damage
+in a frame that no wanted frame needs goes unseen, and such a frame still counts.
 """
 
 from __future__ import annotations
@@ -123,10 +123,11 @@ def _decode(
 ) -> Iterator[Frame]:
     convert = Converter(size, fit)
     given, last = 0, -1
-    for may_skip in (True, False):
+    for first_try in (True, False):
         with _open(path) as container:
             stream = _stream(path, container)
-            way = _indexed if may_skip and _has_rule(container, stream) else _sequential
+            may_skip = first_try and not sampling.wants_all and _has_rule(container, stream)
+            way = _indexed if may_skip else _sequential
             try:
                 for index, seconds, picture in way(container, stream, Picker(sampling), progress):
                     if index > last:
@@ -201,6 +202,7 @@ def _indexed(
     """Decode only what the packets prove to be needed; raise NotIndexed at the first thing that does not fit."""
     codec = stream.codec_context
     examine = examiner(container.format.name, codec.name, codec.extradata or b"")
+    over, under = _time_base(stream)
     index, first = 0, None
     for run in runs(container.demux(stream), examine, codec.reorder_depth):
         wanted: dict[int, tuple[int, float]] = {}
@@ -209,7 +211,7 @@ def _indexed(
                 raise NotIndexed("key frames that do not stand alone")
             pts = run.times[position]
             first = pts if first is None else first
-            seconds = _seconds(pts - first, stream)
+            seconds = (pts - first) * over / under
             if picker.wants(index, seconds, run.pictures[position].fresh):
                 wanted[position] = (index, seconds)
             index += 1
@@ -250,12 +252,14 @@ def _sequential(
     """Decode everything from the start and count."""
     import av.error
 
+    over, under = _time_base(stream)
     index, first, seconds = 0, None, 0.0
     try:
         for frame in _frames(container, stream, progress):
-            first = frame.pts if first is None else first
-            if frame.pts is not None and first is not None:
-                seconds = _seconds(frame.pts - first, stream)
+            pts = frame.pts
+            first = pts if first is None else first
+            if pts is not None and first is not None:
+                seconds = (pts - first) * over / under
             else:
                 seconds = index / float(stream.guessed_rate or 25)
             if picker.wants(index, seconds, frame.key_frame):
@@ -292,10 +296,11 @@ def _frames(container: InputContainer, stream: VideoStream, progress: Callable[[
         progress()
 
 
-def _seconds(ticks: int, stream: VideoStream) -> float:
+def _time_base(stream: VideoStream) -> tuple[int, int]:
+    """Seconds per tick as a ratio."""
     base = stream.time_base
     assert base is not None  # FFmpeg gives every stream one
-    return ticks * base.numerator / base.denominator
+    return base.numerator, base.denominator
 
 
 def _check_whole(container: InputContainer) -> None:

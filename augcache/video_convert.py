@@ -26,15 +26,21 @@ class Converter:
 
         self.size = size
         self.fit = fit
+        self._orientations: dict[int, tuple[int, bool, tuple[bool, bool]]] = {}
         self._plain = VideoReformatter()
         self._scaler = VideoReformatter()
         # Area averaging is what cv2's INTER_AREA does, to 50 dB and more, and the cheapest filter that does not alias.
         # Without the chroma flag the colours of 4:2:0 video shift by up to a pixel of the small picture (33 dB).
-        self._filter = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+        self._filter = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND)
 
     def __call__(self, frame: VideoFrame) -> tuple[int, NDArray[np.uint8]]:
         """Degrees clockwise by which the picture was turned, and the picture, uint8 (H, W, 3)."""
-        rotation, swap, flips = _orientation(frame)
+        turned = frame.rotation
+        if turned not in self._orientations:
+            # Not for every frame: a frame whose side data was looked at is freed by the garbage collector only, and
+            # large frames pile up until then.
+            self._orientations[turned] = _orientation(frame)
+        rotation, swap, flips = self._orientations[turned]
         if self.size is None:
             return rotation, _turn(self._rgb(frame), swap, flips)
         shown = (frame.height, frame.width) if swap else (frame.width, frame.height)
@@ -96,6 +102,8 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool, tuple[bool, bool]]:
 
 
 def _turn(image: NDArray[np.uint8], swap: bool, flips: tuple[bool, bool]) -> NDArray[np.uint8]:
+    if not (swap or flips[0] or flips[1]):
+        return image
     if swap:
         image = image.transpose(1, 0, 2)
     if flips[0]:

@@ -4,7 +4,7 @@ The rule. A packet may be left undecoded only where its own bytes prove that no 
 frame of the count:
 
 1. Packets are taken in runs that start at a frame from which decoding can always start afresh: an IDR picture of H.264
-   or HEVC, a key frame of VP8, VP9 or AV1, every frame of an intra-only codec. A run is decoded on its own or not at all.
+   or HEVC, a key frame of VP8, VP9 or AV1, every frame of an intra-only codec. A run is decoded alone or not at all.
 2. In a run that holds a wanted frame, frames that no other frame refers to and that nobody wants are left out, and
    decoding stops after the last wanted one.
 3. The index of a frame is its rank by presentation time. That needs a time on every packet, no two alike, no run
@@ -232,7 +232,7 @@ def _vp8(packet: Packet[VideoStream]) -> Picture:
 
 
 def _vp9(packet: Packet[VideoStream]) -> Picture:
-    """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (several frames in a packet, the last shown)."""
+    """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (frames in one packet, the last shown)."""
     data = memoryview(packet)
     head, several = data[0], data[-1] >> 5 == 6
     if head >> 6 != 2:

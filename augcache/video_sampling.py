@@ -63,6 +63,11 @@ class Sampling:
         if self.anchors and self.every is None:
             raise SourceError("anchors need every: an anchor every that many frames")
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether every frame is wanted from the first on."""
+        return self.every == 1 and not self.start
+
 
 class Picker:
     """Goes through the frames of a video in order and says which are wanted."""
@@ -82,7 +87,7 @@ class Picker:
         if self.done or (s.start is not None and seconds < s.start):
             return False
         if s.every is not None:
-            hit = any(index >= i * s.gap and (index - i * s.gap) % s.every == 0 for i in range(s.anchors + 1))
+            hit = index % s.every == 0 or (s.anchors > 0 and self._follows(index))
         elif s.seconds is not None:
             hit = seconds + 1e-6 >= self.due  # time stamps are rounded to the container's time base
             if hit:
@@ -92,3 +97,8 @@ class Picker:
         self.taken += hit
         self.done = self.taken == s.max_frames
         return hit
+
+    def _follows(self, index: int) -> bool:
+        s = self.sampling
+        assert s.every is not None
+        return any(index >= i * s.gap and (index - i * s.gap) % s.every == 0 for i in range(1, s.anchors + 1))
