@@ -33,7 +33,19 @@ _HOMES = {
     "transform": "recipe",
 }
 
-__all__ = [*_HOMES, "__version__", "build"]
+__all__ = [
+    "AugcacheError",
+    "HashedSaliencyDataset",
+    "PaletteJitter",
+    "Recipe",
+    "Report",
+    "SaliencyLookup",
+    "Store",
+    "__version__",
+    "build",
+    "content_key",
+    "transform",
+]
 
 
 def __getattr__(name: str) -> Any:

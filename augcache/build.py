@@ -136,9 +136,7 @@ def build(
             state.chunk(chunk)
     counts = state.counts
     seconds = time.monotonic() - started
-    return Report(
-        total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex()
-    )
+    return Report(total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex())
 
 
 @dataclass(frozen=True)
@@ -252,9 +250,7 @@ class _Build:
                 failures.append(Failure(entry.item.name, reason, entry.item.size, entry.item.mtime_ns))
             elif all(there):
                 item = entry.item
-                batch.sources.append(
-                    Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, item.label)
-                )
+                batch.sources.append(Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, item.label))
                 # The first name of a picture that was computed just now is counted as computed; the rest reuse it.
                 self.counts.reused += entry.seen not in computed or entry.seen in seen
                 seen.add(entry.seen)
@@ -307,5 +303,5 @@ def _compute_one(compute: Callable[[Any], Record], level: int, job: _Job) -> byt
         return codec.encode(compute(image), level=level)
     except AugcacheError as error:
         return str(error)
-    except Exception as error:  # a user's transform may raise anything, and one picture must not stop the rest
+    except Exception as error:  # noqa: BLE001  # a user's transform may raise anything, and one picture must not stop the rest
         return f"the transform raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -154,7 +154,7 @@ class HashedSaliencyDataset(Dataset[Any]):
         if output not in (None, *OUTPUTS):
             raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
         self.folder = Path(base) if isinstance(base, str | os.PathLike) else None
-        self.base = None if self.folder is not None else base
+        self.base: Any = None if self.folder is not None else base
         if self.base is not None and output is not None:
             raise RecipeError("output= is for folders and stores; a wrapped data set's pictures keep their type")
         if store is None and self.folder is None:
@@ -211,10 +211,7 @@ class HashedSaliencyDataset(Dataset[Any]):
             key = content_key(original)  # new or changed: it may be a picture that the store knows by another name
         assert key is not None  # one of the two
         record = lookup.record(key, name, lambda: self._original(listing, index))
-        if record is None:
-            picture = self._original(listing, index)
-        else:
-            picture = lookup.picture(record, original, _uniform)
+        picture = self._original(listing, index) if record is None else lookup.picture(record, original, _uniform)
         return _as_output(picture, self.output)
 
     def _original(self, listing: Listing, index: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lmdb
 
@@ -45,11 +45,7 @@ class Environment:
         self._env, self._databases = _open_lmdb(self.path, self.writable)
         self.inode = _inode(self.path)
 
-    def database(self, name: bytes) -> object:
-        """Handle of one of `DATABASES`."""
-        return self._databases[name]
-
-    def read(self, work: Callable[[Transaction, dict[bytes, object]], Result]) -> Result:
+    def read(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one read transaction; what it returns must not point into the map."""
         if self._pid != os.getpid():
             self._reopen_after_fork()
@@ -65,7 +61,7 @@ class Environment:
             except lmdb.Error as error:
                 raise _explain(error, self.path) from error
 
-    def write(self, work: Callable[[Transaction, dict[bytes, object]], Result]) -> Result:
+    def write(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one durable write transaction, growing the map and running it again where it is full."""
         if self._pid != os.getpid():
             self._reopen_after_fork()
@@ -149,7 +145,7 @@ def _inode(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _open_lmdb(path: str, writable: bool) -> tuple[lmdb.Environment, dict[bytes, object]]:
+def _open_lmdb(path: str, writable: bool) -> tuple[lmdb.Environment, dict[bytes, Any]]:
     try:
         env = _open_with_lock(path, writable)
     except lmdb.Error as error:
@@ -176,8 +172,13 @@ def _open_with_lock(path: str, writable: bool) -> lmdb.Environment:
     # map_size 0 adopts the size the store was left with, so an open never shrinks what a builder has grown.
     # readahead off: training reads at random, and read-ahead would fetch pages nobody asked for.
     # max_readers is room for the loader workers of many trainings on one machine.
-    new = writable and not os.path.exists(os.path.join(path, "data.mdb"))
-    arguments = {"map_size": FIRST_MAP_BYTES if new else 0, "max_dbs": len(DATABASES), "readahead": False}
+    data = os.path.join(path, "data.mdb")
+    new = writable and not (os.path.exists(data) and os.path.getsize(data))
+    arguments: dict[str, Any] = {
+        "map_size": FIRST_MAP_BYTES if new else 0,
+        "max_dbs": len(DATABASES),
+        "readahead": False,
+    }
     arguments |= {"max_readers": 1024, "create": new, "readonly": not writable, "mode": 0o644}
     try:
         return lmdb.open(path, **arguments)
@@ -200,8 +201,20 @@ def _check_length(env: lmdb.Environment, path: str) -> None:
     present = os.path.getsize(os.path.join(path, "data.mdb"))
     if present < needed:
         raise CorruptError(
-            f"{path}: data.mdb is cut short ({present} bytes of {needed}); copy the store again, or delete it and rebuild"
+            f"{path}: data.mdb is cut short ({present} bytes of {needed}); "
+            "copy the store again, or delete it and rebuild"
         )
+
+
+def _is_full(path: str, text: str) -> bool:
+    # LMDB reports a write that the disk took only in part as an input/output error.
+    if os.strerror(errno.EIO) not in text:
+        return False
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 1 << 24  # less than one commit may take
 
 
 def _explain(error: lmdb.Error, path: str) -> StoreError:
@@ -212,7 +225,7 @@ def _explain(error: lmdb.Error, path: str) -> StoreError:
         return StoreError(f"{path}: not an augcache store ({text}); give another --store")
     if isinstance(error, lmdb.ReadersFullError):
         return StoreError(f"{path}: too many processes read this store at once; close some and try again")
-    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text:
+    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text or _is_full(path, text):
         return StoreError(
             f"{path}: no space left on the disk; free some and run the same command again; finished entries are kept"
         )

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from augcache.errors import SourceError
 
@@ -17,10 +17,10 @@ FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF",
     "WEBP",
 )  # fmt: skip  # a list of names
-SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pcx .pgm .png .pnm .ppm .qoi .sgi"
-    " .svg .tga .tif .tiff .webp".split()
-)
+SUFFIXES = frozenset([
+    ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo",
+    ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".svg", ".tga", ".tif", ".tiff", ".webp",
+])  # fmt: skip  # a list of names
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 
@@ -57,9 +57,9 @@ def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
         image = _open(data, max_pixels)
         try:
             image = _load(image, data)
-            upright = ImageOps.exif_transpose(image) or image
-            seen = _seen(upright)
-            plain = seen if _is_plain(image) and upright is image else _plain(image)
+            turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            seen = _seen(ImageOps.exif_transpose(image) if turned else image)
+            plain = seen if _is_plain(image) and not turned else _plain(image)
         except _PILLOW_ERRORS as error:
             raise SourceError(_reason(error)) from error
     return seen, plain
@@ -82,11 +82,12 @@ def _load(image: Image.Image, data: bytes) -> Image.Image:
     return image
 
 
+_ORIENTATION = 0x0112  # EXIF tag; 2 to 8 ask for a turn or a flip
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def _with_png_end(data: bytes) -> bytes | None:
-    """The file's whole chunks, closed; None where it is closed already."""
+    """Return the file's whole chunks, closed; None where it is closed already."""
     end = 8
     while data[end + 4 : end + 8] != b"IEND":
         following = end + 12 + int.from_bytes(data[end : end + 4], "big")  # length, type, data, checksum
@@ -109,7 +110,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise SourceError("the file is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise SourceError(f"not a picture that can be read{_hint(data)}") from error
     except _PILLOW_ERRORS as error:
         raise SourceError(_reason(error)) from error
@@ -153,7 +154,10 @@ def _seen(image: Image.Image) -> np.ndarray:
         from PIL import ImageCms  # rarely needed
 
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        try:
+            converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        except ImageCms.PyCMSError as error:
+            raise ValueError(str(error)) from error
         assert converted is not None  # only in-place conversion returns None
         return np.asarray(converted)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -191,7 +195,8 @@ def as_pixels(image: Any) -> np.ndarray:
         raise SourceError(f"a {type(image).__name__} is not a picture: give a PIL image, an array or a tensor")
     if array.dtype != np.uint8:
         raise SourceError(
-            f"a picture of dtype {array.dtype}: give uint8 pixels, before they are turned into floats (ToTensor, ToDtype)"
+            f"a picture of dtype {array.dtype}: give uint8 pixels, "
+            "before they are turned into floats (ToTensor, ToDtype)"
         )
     if array.ndim == 4:
         raise SourceError(f"an array of shape {array.shape} is a batch: give one picture at a time")

@@ -155,11 +155,9 @@ class Recipe:
             known = ", ".join(complete) or "none"
             raise RecipeError(f"transform {name!r} has no parameter {unknown[0]!r}; it has: {known}")
         for key, value in params.items():
-            default = complete[key]
             # 1 and 1.0 must be one recipe; the default says which of the two is meant.
-            if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            complete[key] = value
+            as_float = isinstance(complete[key], float) and isinstance(value, int) and not isinstance(value, bool)
+            complete[key] = float(value) if as_float else value
         text = _canonical(complete)
         complete = json.loads(text)
         validate = function.__augcache_validate__  # type: ignore[attr-defined]  # set by the mark

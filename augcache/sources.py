@@ -103,7 +103,9 @@ class Folder:
         # Sorted as the manifest sorts them, so that "the first ten" means the same everywhere.
         self._files = sorted(self._walk(), key=lambda file: os.fsencode(file.name))
         if not self._files:
-            raise SourceError(f"{self.root}: no pictures in this folder or below it; files count by their suffix (.jpg, .png ...)")
+            raise SourceError(
+                f"{self.root}: no pictures in this folder or below it; files count by their suffix (.jpg, .png ...)"
+            )
 
     def __len__(self) -> int:
         return len(self._files)

@@ -21,6 +21,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,14 @@ class Store:
     def get_many(self, recipe: Recipe, keys: Iterable[ContentKey]) -> list[codec.StoredRecord | None]:
         """Return the records of several pictures, read in one transaction."""
         keys, digest = list(keys), recipe.digest
-        raws = self._env.read(lambda *handles: [_fetch(*handles, digest, key, self.path) for key in keys])
+        raws = self._env.read(
+            lambda transaction, databases: [_fetch(transaction, databases, digest, key, self.path) for key in keys]
+        )
         return [None if raw is None else self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
 
     def get_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
         """Return the stored bytes of one record, undecoded."""
-        return self._env.read(lambda *handles: _fetch(*handles, digest, key, self.path))
+        return self._env.read(lambda transaction, databases: _fetch(transaction, databases, digest, key, self.path))
 
     def _decode(self, raw: bytes, key: ContentKey) -> codec.StoredRecord:
         try:
@@ -175,9 +178,9 @@ class Store:
             yield ContentKey(entry[16:])
 
     def count(self, recipe: Recipe) -> int:
-        """Number of a recipe's entries."""
-        if len(self._rows(b"recipes")) == 1:
-            return len(self)
+        """Count a recipe's entries."""
+        if [digest for digest, _ in self._rows(b"recipes")] == [recipe.digest]:
+            return len(self)  # known without a scan
         return sum(1 for _ in self._scan(b"index", recipe.digest, values=False))
 
     def __len__(self) -> int:
@@ -239,7 +242,7 @@ class Store:
         return None if raw is None else Source.from_bytes(raw)
 
     def failures(self, recipe: Recipe | None = None) -> Iterator[Failure]:
-        """Sources that failed, of one recipe or of all."""
+        """List the sources that failed, of one recipe or of all."""
         for _, value in self._scan(b"failures", b"" if recipe is None else recipe.digest):
             yield Failure.from_bytes(value)
 
@@ -289,8 +292,7 @@ class Store:
     def _scan(self, database: bytes, prefix: bytes, *, values: bool = True) -> Iterator[tuple[bytes, bytes]]:
         start = prefix
         while True:
-            begin = start
-            rows = self._env.read(lambda *handles: _chunk(*handles, database, prefix, begin, values))  # noqa: B023  # used at once
+            rows = self._env.read(partial(_chunk, database=database, prefix=prefix, start=start, values=values))
             yield from rows
             if len(rows) < _CHUNK:
                 return
@@ -300,12 +302,13 @@ class Store:
 def _check_path(path: Path, mode: str) -> None:
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
-    if (path / "data.mdb").exists():
+    data = path / "data.mdb"
+    if data.exists() and data.stat().st_size:
         return
     if mode == "r":
-        what = "not a store (it has no data.mdb)" if path.exists() else "no store there"
+        what = "not an augcache store" if path.exists() else "no store there"
         raise StoreError(f"{path}: {what}; build one with 'augcache build-saliency FOLDER --store {path}'")
-    if path.exists() and any(entry.name != "writer.lock" for entry in path.iterdir()):
+    if path.exists() and {entry.name for entry in path.iterdir()} - {"writer.lock", "lock.mdb", "data.mdb"}:
         raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -318,11 +321,13 @@ def _mark_format(transaction: Transaction, databases: dict[bytes, Any]) -> None:
         transaction.put(b"format", b"%d" % FORMAT, db=databases[b"meta"])
 
 
-def _bytes(view: memoryview | None) -> bytes | None:
+def _bytes(view: bytes | memoryview | None) -> bytes | None:
     return None if view is None else bytes(view)
 
 
-def _fetch(transaction: Transaction, databases: dict[bytes, Any], digest: bytes, key: bytes, path: Path) -> bytes | None:
+def _fetch(
+    transaction: Transaction, databases: dict[bytes, Any], digest: bytes, key: bytes, path: Path
+) -> bytes | None:
     place = transaction.get(digest + key, db=databases[b"index"])
     if place is None:
         return None
@@ -339,20 +344,25 @@ def _fetch(transaction: Transaction, databases: dict[bytes, Any], digest: bytes,
 
 
 def _chunk(
-    transaction: Transaction, databases: dict[bytes, Any], database: bytes, prefix: bytes, start: bytes, values: bool
+    transaction: Transaction,
+    databases: dict[bytes, Any],
+    *,
+    database: bytes,
+    prefix: bytes,
+    start: bytes,
+    values: bool,
 ) -> list[tuple[bytes, bytes]]:
     rows: list[tuple[bytes, bytes]] = []
     with transaction.cursor(db=databases[database]) as cursor:
         if not (cursor.set_range(start) if start else cursor.first()):
             return rows
-        for item in cursor.iternext(keys=True, values=values):
-            key, value = item if values else (item, b"")
-            key = bytes(key)
+        found = True
+        while found and len(rows) < _CHUNK:
+            key = bytes(cursor.key())
             if not key.startswith(prefix):
                 break
-            rows.append((key, bytes(value)))
-            if len(rows) == _CHUNK:
-                break
+            rows.append((key, bytes(cursor.value()) if values else b""))
+            found = cursor.next()
     return rows
 
 
@@ -363,7 +373,11 @@ def _put_recipe(transaction: Transaction, databases: dict[bytes, Any], recipe: R
 
 
 def _put_records(
-    transaction: Transaction, databases: dict[bytes, Any], digest: bytes, records: dict[ContentKey, bytes], replace: bool
+    transaction: Transaction,
+    databases: dict[bytes, Any],
+    digest: bytes,
+    records: dict[ContentKey, bytes],
+    replace: bool,
 ) -> None:
     index, slabs = databases[b"index"], databases[b"slabs"]
     fresh = [key for key in records if replace or transaction.get(digest + key, db=index) is None]
@@ -383,7 +397,7 @@ def _put_records(
 
 
 def _next_slab(transaction: Transaction, slabs: Any, digest: bytes) -> int:
-    """Number after the recipe's last slab."""
+    """Return the number after the recipe's last slab."""
     with transaction.cursor(db=slabs) as cursor:
         found = cursor.set_range(digest + b"\xff" * 8) and bytes(cursor.key()) > digest + b"\xff" * 8
         found = cursor.prev() if found else cursor.last()

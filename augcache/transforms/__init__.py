@@ -1,0 +1,1 @@
+"""Transforms: one file or folder each, found by its name."""

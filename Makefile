@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+install: $(BIN)/.installed  ## a virtual environment in .venv with all that development needs
+
+demo: $(BIN)/.installed  ## build the saliency store of the sample pictures, and draw demo/sheet.png
+	mkdir -p demo
+	$(BIN)/augcache build-saliency samples --store demo/samples.augcache
+	$(BIN)/augcache preview demo/samples.augcache --source samples -o demo/sheet.png
+
+test: $(BIN)/.installed lint types  ## lint, types and tests
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.installed  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BIN)/.installed  ## mypy
+	$(BIN)/mypy
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help install demo test lint types clean

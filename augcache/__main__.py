@@ -1,0 +1,5 @@
+"""``python -m augcache``."""
+
+from augcache.cli import main
+
+main()

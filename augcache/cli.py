@@ -1,0 +1,213 @@
+"""The command line: each command parses, calls one library function, and prints what it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from augcache import __version__
+from augcache.build import Report, build
+from augcache.errors import AugcacheError
+from augcache.recipe import Recipe
+from augcache.store import Store, store_path
+
+OK, ERROR, USAGE, BUG, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+Command = Callable[..., Any]
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_building = _options(
+    click.argument("src", metavar="SRC"),
+    click.option("--store", help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        envvar="AUGCACHE_WORKERS",
+        help="Worker processes; 0 works in this one.  [default: all cores]",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first N pictures, by name."),
+    click.option(
+        "--level", type=click.IntRange(0, 22), default=9, show_default=True, help="zstd level of what is stored."
+    ),
+    click.option("--quiet", is_flag=True, help="No progress, no summary."),
+    _json,
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="augcache")
+def cli() -> None:
+    """Run an expensive image transform once per distinct picture; look it up by content at training time.
+
+    A build can be stopped and run again at any time: what is finished is kept.
+
+    Exit status: 0 all done; 1 nothing useful could be done; 2 usage; 3 a bug in augcache; 4 finished, but some
+    inputs failed (see 'augcache failures'); 130 interrupted.
+    """
+
+
+@cli.command("build-saliency")
+@_building
+@click.option("--method", default="rc", show_default=True, help="Saliency map: rc, hc or another that augcache has.")
+@click.option("--fast", is_flag=True, help="A faster, slightly different cut; a recipe of its own.")
+def build_saliency(src: str, method: str, fast: bool, **options: Any) -> int:
+    """Compute saliency, segments and cut of every picture under SRC."""
+    recipe = Recipe("saliencycut", method=method, quality="fast" if fast else "exact")
+    return _build(src, recipe, **options)
+
+
+@cli.command("build")
+@_building
+@click.option("--transform", required=True, help="A built-in name, or package.module:function.")
+@click.option("-o", "--option", "parameters", multiple=True, metavar="KEY=VALUE", help="A parameter; may be repeated.")
+def build_any(src: str, transform: str, parameters: tuple[str, ...], **options: Any) -> int:
+    """Compute any transform of every picture under SRC."""
+    return _build(src, Recipe(transform, **dict(map(_parameter, parameters))), **options)
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.isidentifier():
+        raise click.UsageError(f"-o {text}: give KEY=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a plain word is a string
+
+
+def _build(src: str, recipe: Recipe, *, store: str | None, quiet: bool, as_json: bool, **options: Any) -> int:
+    from augcache import console  # rich, only where something runs
+
+    path = store_path(src, store)
+    try:
+        with console.show(recipe.name, quiet=quiet) as progress:
+            report = build(src, recipe, path, progress=progress, **options)
+    except KeyboardInterrupt:
+        _say(f"interrupted: finished pictures are kept in {path}; run the same command again to go on")
+        return INTERRUPTED
+    _print(report, as_json)
+    if not quiet:
+        _say(_summary(report))
+    return SOME_FAILED if report.failed else OK
+
+
+def _summary(report: Report) -> str:
+    rate = f", {report.computed / report.seconds:.1f} pictures/s" if report.computed and report.seconds else ""
+    lines = [
+        f"{report.computed} computed, {report.reused} reused, {report.failed} failed in {report.seconds:.1f} s{rate}"
+    ]
+    if report.failed:
+        lines.append(f"Why they failed: augcache failures {report.store}")
+    lines.append(f"Look at it: augcache preview {report.store} -o sheet.png")
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.argument("store")
+@_json
+def info(store: str, as_json: bool) -> int:
+    """Show what is in STORE: entries, sources, failures, bytes, recipes."""
+    _print(Store(store).info(), as_json)
+    return OK
+
+
+@cli.command()
+@click.argument("store")
+@_json
+def failures(store: str, as_json: bool) -> int:
+    """List the sources that gave no entry, and why."""
+    found = list(Store(store).failures())
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(failure) for failure in found], indent=2))
+    for failure in () if as_json else found:
+        click.echo(f"{failure.name}\t{failure.reason}")
+    return OK
+
+
+@cli.command()
+@click.argument("store")
+@click.option("-o", "--output", default="sheet.png", show_default=True, help="Picture to write.")
+@click.option("--count", type=click.IntRange(1, 200), default=6, show_default=True, help="Rows.")
+@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
+@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
+def preview(store: str, output: str, count: int, recipe: str | None, source: str | None) -> int:
+    """Draw a contact sheet: original, saliency, segments, cut, re-coloured."""
+    from augcache.preview import write_sheet  # cv2, only here
+
+    click.echo(write_sheet(Store(store), output, count=count, recipe=recipe, source=source))
+    return OK
+
+
+def _print(result: Any, as_json: bool) -> None:
+    """Print a dataclass on stdout."""
+    values = dataclasses.asdict(result)
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+        return
+    for name, value in values.items():
+        rows = value if isinstance(value, list) else None
+        click.echo(f"{name}: {_text(value) if rows is None else ''}".rstrip())
+        for row in rows or ():
+            click.echo("  - " + "\n    ".join(f"{key}: {_text(entry)}" for key, entry in row.items()))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={entry}" for key, entry in value.items())
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become messages and exit codes."""
+    # A console script does not look for modules where it is run, but --transform mypkg.mod:fn must find them.
+    sys.path.insert(0, os.getcwd())
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # batch systems stop a job so
+    try:
+        code = cli(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        code = USAGE
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        code = INTERRUPTED
+    except click.ClickException as error:
+        _say(f"augcache: {error.format_message()}")
+        code = ERROR
+    except AugcacheError as error:
+        _say(f"augcache: {error}")
+        code = ERROR
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = OK
+    except Exception:  # noqa: BLE001  # the boundary: whatever is left is a bug, and says so
+        traceback.print_exc()
+        _say("augcache: this is a bug; please report it with the lines above")
+        code = BUG
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Shared fixtures: the sample pictures of the repository, and the larger test data where it is at hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def samples() -> Path:
+    return REPOSITORY / "samples"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    path = REPOSITORY.parent / "shared" / "data"
+    if not path.exists():
+        pytest.skip("the larger test data (shared/data beside the repository) is not here")
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A folder with six distinct small pictures in two classes."""
+    root = tmp_path / "pictures"
+    for index in range(6):
+        write_picture(root / f"{'ab'[index % 2]}/{index}.png", index)
+    return root
+
+
+def write_picture(path: Path, seed: int, size: tuple[int, int] = (24, 20)) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def run_cli(monkeypatch):
+    """Run the command line in a process of its own, as a person does."""
+
+    def run(*arguments, cwd=None, env=None, timeout=120):
+        import os
+
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "NO_COLOR": "1", **(env or {})}
+        environment.pop("AUGCACHE_STORE", None) if not env else None
+        return subprocess.run(
+            [sys.executable, "-m", "augcache", *map(str, arguments)],
+            capture_output=True, text=True, cwd=cwd, env=environment, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    return run
