@@ -1,0 +1,251 @@
+import os
+import pickle
+import shutil
+import warnings
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_picture
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from augcache import HashedSaliencyDataset, PaletteJitter, Recipe, SaliencyLookup, Store, build
+from augcache.errors import MissError, RecipeError, SourceError, StoreError
+from augcache.transforms.saliencycut import saliency_map
+from toy import toy
+
+TOY = Recipe("toy:toy")
+
+
+@pytest.fixture
+def built(pictures):
+    build(pictures, TOY, workers=0)
+    return pictures
+
+
+def pixels_of(folder, name):
+    return np.asarray(Image.open(folder / name).convert("RGB"))
+
+
+def test_a_folder_gives_views_and_targets_as_image_folder_does(built):
+    """Items are (picture, class index), sorted, with the stored segments in their mean colours without jitter."""
+    dataset = HashedSaliencyDataset(built, jitter=None)
+    assert (len(dataset), dataset.classes, dataset.targets) == (6, ["a", "b"], [0, 0, 0, 1, 1, 1])
+    picture, target = dataset[3]
+    record = toy(pixels_of(built, "b/1.png"))
+    assert target == 1
+    assert isinstance(picture, Image.Image)
+    assert np.array_equal(np.asarray(picture), record["palette"][record["labels"]])
+
+
+def test_each_view_is_what_its_name_says(built):
+    """Saliency is the map in grey, cut a mask, cutout the original on black."""
+    image = pixels_of(built, "a/0.png")
+    record = toy(image)
+    views = {
+        "saliency": np.rint(saliency_map(record) * 255).astype(np.uint8)[..., None].repeat(3, axis=2),
+        "cut": (record["cut"] * np.uint8(255))[..., None].repeat(3, axis=2),
+        "cutout": image * record["cut"][..., None],
+    }
+    for view, expected in views.items():
+        picture, _ = HashedSaliencyDataset(built, view=view, output="array")[0]
+        assert np.array_equal(picture, expected), view
+
+
+def test_with_p_one_no_original_is_read(built):
+    """Training on views alone needs the originals neither readable nor intact, only unchanged in size and time."""
+    for path in built.rglob("*.png"):
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert len([item for item in HashedSaliencyDataset(built)]) == 6
+
+
+def test_a_store_alone_is_enough(built, tmp_path):
+    """With neither folder nor data set, the store is read in manifest order; the originals may be elsewhere."""
+    expected = [np.asarray(picture) for picture, _ in HashedSaliencyDataset(built, jitter=None)]
+    shutil.rmtree(built)
+    dataset = HashedSaliencyDataset(store=tmp_path / "pictures.augcache", jitter=None)
+    assert dataset.classes == ["a", "b"]
+    assert all(np.array_equal(picture, other) for (picture, _), other in zip(dataset, expected, strict=True))
+    with pytest.raises(SourceError, match="give the folder"):
+        HashedSaliencyDataset(store=tmp_path / "pictures.augcache", view="cutout")[0]
+
+
+def test_the_same_seed_gives_the_same_colours_and_the_next_epoch_others(built):
+    """torch.manual_seed reproduces a run; two epochs differ."""
+    loader = DataLoader(HashedSaliencyDataset(built, output="tensor"), batch_size=6, num_workers=2)
+
+    def epoch():
+        return next(iter(loader))[0]
+
+    torch.manual_seed(3)
+    first, second = epoch(), epoch()
+    torch.manual_seed(3)
+    assert torch.equal(epoch(), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_read_right(built, context):
+    """A loader with two workers, started either way and kept over epochs, gives what one process gives."""
+    dataset = HashedSaliencyDataset(built, jitter=None, output="tensor")
+    expected = torch.stack([picture for picture, _ in dataset])
+    loader = DataLoader(dataset, batch_size=2, num_workers=2, multiprocessing_context=context, persistent_workers=True)
+    for _ in range(2):
+        assert torch.equal(torch.cat([pictures for pictures, _ in loader]), expected)
+
+
+def test_p_is_the_chance_of_the_view(built):
+    """p=0 gives originals, p=0.5 about half views, each item drawn anew."""
+    original = HashedSaliencyDataset(built, p=0, output="array")
+    assert np.array_equal(original[0][0], pixels_of(built, "a/0.png"))
+    torch.manual_seed(0)
+    half = HashedSaliencyDataset(built, p=0.5, jitter=None, output="array")
+    views = sum(not np.array_equal(half[0][0], original[0][0]) for _ in range(200))
+    assert 70 < views < 130
+
+
+@pytest.mark.parametrize("form", ["pil", "array", "tensor", "dict", "tuple", "named"])
+def test_a_wrapped_data_set_keeps_its_items(built, tmp_path, form):
+    """Type of picture, shape of item, labels and everything else pass through."""
+    image = pixels_of(built, "a/2.png")
+    tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)
+    pair = namedtuple("pair", "picture label extra")
+    item = {
+        "pil": Image.fromarray(image), "array": image, "tensor": tensor, "dict": {"label": 7, "image": image},
+        "tuple": (tensor, 7, "x"), "named": pair(image, 7, "x"),
+    }[form]  # fmt: skip
+    dataset = HashedSaliencyDataset([item], store=tmp_path / "pictures.augcache", jitter=None)
+    out = dataset[0]
+    assert type(out) is type(item)
+    picture = out["image"] if form == "dict" else out[0] if form in ("tuple", "named") else out
+    as_array = picture.permute(1, 2, 0).numpy() if isinstance(picture, torch.Tensor) else np.asarray(picture)
+    assert np.array_equal(as_array, toy(image)["palette"][toy(image)["labels"]])
+    if form == "tuple":
+        assert out[1:] == (7, "x")
+    if form == "named":
+        assert (out.label, out.extra) == (7, "x")
+    if form == "dict":
+        assert list(out) == ["label", "image"]
+
+
+def test_a_miss_is_an_error_the_original_or_computed(built, tmp_path):
+    """A picture that the store lacks does what on_miss says, and the error says what to do."""
+    image = np.full((9, 9, 3), 200, np.uint8)
+    store = tmp_path / "pictures.augcache"
+    with pytest.raises(MissError, match="before any crop, resize or colour change"):
+        SaliencyLookup(store)(image)
+    assert SaliencyLookup(store, on_miss="original")(image) is image
+    computed = SaliencyLookup(store, on_miss="compute", jitter=None)(image)
+    assert np.array_equal(computed, toy(image)["palette"][toy(image)["labels"]])
+
+
+def test_changed_and_new_files_are_misses_and_copies_are_not(built, tmp_path):
+    """A changed file never gives the old view; a copy with new times still hits."""
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy, copy_function=shutil.copyfile)
+    assert len([*HashedSaliencyDataset(copy, store=tmp_path / "pictures.augcache")]) == 6
+    write_picture(built / "a/0.png", 777)
+    write_picture(built / "c/new.png", 778)
+    dataset = HashedSaliencyDataset(built)
+    assert dataset.classes == ["a", "b", "c"]
+    for index in (0, 6):
+        with pytest.raises(MissError):
+            dataset[index]
+    assert dataset[1]
+    original = HashedSaliencyDataset(built, on_miss="original", output="array")
+    assert np.array_equal(original[0][0], pixels_of(built, "a/0.png"))
+
+
+def test_files_the_build_could_not_use_are_left_out_with_a_warning(pictures):
+    """A broken file costs a line at the start, not a crash in the middle of an epoch."""
+    (pictures / "a/bad.jpg").write_text("no picture")
+    build(pictures, TOY, workers=0)
+    with pytest.warns(UserWarning, match="1 pictures of .* left out"):
+        assert len(HashedSaliencyDataset(pictures)) == 6
+
+
+def test_an_intact_folder_opens_without_a_warning(built):
+    """Nothing is said where there is nothing to say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        HashedSaliencyDataset(built)
+
+
+def test_several_recipes_are_never_guessed_between(built, tmp_path):
+    """Where two recipes would fit, the error lists both, and a digest chooses."""
+    other = Recipe("toy:toy", shift=7)
+    build(built, other, workers=0)
+    build(built, Recipe("toy:slow", seconds=0), workers=0)  # fits no view
+    with pytest.raises(StoreError, match="several recipes would fit") as caught:
+        HashedSaliencyDataset(built)
+    assert TOY.digest.hex()[:8] in str(caught.value)
+    assert "slow" not in str(caught.value)
+    for choice in (other, other.digest.hex()[:8]):
+        assert HashedSaliencyDataset(built, recipe=choice).lookup.recipe == other
+    with pytest.raises(StoreError, match="no recipe"):
+        HashedSaliencyDataset(built, recipe="ffff")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"view": "sideways"}, "no view 'sideways'"),
+        ({"p": 1.5}, "p=1.5"),
+        ({"on_miss": "ignore"}, "on_miss='ignore'"),
+        ({"output": "jpeg"}, "output='jpeg'"),
+    ],
+)
+def test_a_bad_option_is_named(built, options, message):
+    """A wrong value fails when the data set is made."""
+    with pytest.raises(RecipeError, match=message):
+        HashedSaliencyDataset(built, **options)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"), [(np.zeros((4, 4, 3)), "float64"), (np.zeros((2, 4, 4, 3), np.uint8), "batch")]
+)
+def test_misuse_of_a_look_up_is_named(built, tmp_path, image, message):
+    """Floats and batches are told apart from misses."""
+    with pytest.raises(SourceError, match=message):
+        SaliencyLookup(tmp_path / "pictures.augcache")(image)
+
+
+def test_a_data_set_pickles_small(built):
+    """Sent to workers, a data set takes its lists along, and no store."""
+    dataset = HashedSaliencyDataset(built)
+    assert len(pickle.dumps(dataset)) < 3000
+    assert pickle.loads(pickle.dumps(dataset))[0][1] == 0
+
+
+def test_reading_while_the_store_is_built(pictures, tmp_path):
+    """Build and read in one notebook process: what is committed can be read at once."""
+    store = Store(build(pictures, TOY, limit=3, workers=0).store)
+    dataset = HashedSaliencyDataset(store=store)
+    assert len(dataset) == 3
+    build(pictures, TOY, workers=0)
+    assert len(HashedSaliencyDataset(store=store)) == 6
+    assert dataset[0]
+
+
+@pytest.mark.parametrize("regions", [1, 2, 7, 300])
+def test_jitter_permutes_and_shifts_within_bounds(regions):
+    """Without strength the colours are permuted; with it each moves by at most that much."""
+    palette = np.random.default_rng(0).integers(0, 256, (regions, 3), dtype=np.uint8)
+    uniform = np.random.default_rng(1).random(PaletteJitter.draws(regions))
+    swapped = PaletteJitter(strength=0)(palette, uniform)
+    assert sorted(map(tuple, swapped)) == sorted(map(tuple, palette))
+    assert regions < 7 or not np.array_equal(swapped, palette)
+    shifted = PaletteJitter(swap=0, strength=0.2)(palette, uniform)
+    assert shifted.dtype == np.uint8
+    assert np.abs(shifted.astype(int) - palette).max() <= 51
+    assert PaletteJitter(p=0)(palette, uniform) is palette
+
+
+def test_jitter_refuses_what_is_out_of_range():
+    """A strength of 25 is a mistake for 0.25 or 25 levels, and says so."""
+    with pytest.raises(RecipeError, match="strength=25"):
+        PaletteJitter(strength=25)
