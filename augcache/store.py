@@ -1,16 +1,6 @@
 """The store: records under recipe digest + content key, and the manifest of where they came from.
 
-Six LMDB databases::
-
-    meta      b"format" -> b"1"
-    recipes   recipe digest -> JSON: recipe and provenance
-    index     recipe digest + content key -> slab number, offset, length
-    slabs     recipe digest + slab number -> the records of one commit, each after its content key
-    sources   16-byte prefix + name (+ frame) -> Source
-    failures  recipe digest + name -> Failure
-
-A record of 5 KB would take two whole pages (8 KB) as a value of its own; in a slab it takes its length. Every
-commit is one durable transaction: after a crash the store is as the last commit left it.
+Every commit is one durable transaction: after a crash the store is as the last commit left it.
 """
 
 from __future__ import annotations
@@ -18,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,16 +20,12 @@ import numpy as np
 from augcache import codec
 from augcache.environment import Transaction, shared
 from augcache.errors import CorruptError, RecipeError, StoreError
-from augcache.keys import KEY_BYTES, ContentKey
+from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
 from augcache.recipe import Recipe
+from augcache.tables import CHUNK, FORMAT, Databases, as_bytes, chunk, fetch, mark_format, put_recipe, put_records
 
-FORMAT = 1
 SUFFIX = ".augcache"
-
-_PLACE = struct.Struct("<QII")  # slab number, offset, length
-_SLAB_BYTES = 1 << 22  # a larger commit makes several slabs; keeps what one read maps in small
-_CHUNK = 4096  # rows a scan reads in one transaction: long ones keep old pages alive
 
 
 @dataclass
@@ -113,11 +98,11 @@ class Store:
         _check_path(self.path, mode)
         self._env = shared(self.path, writable=mode == "w")
         if mode == "w":
-            self._env.write(_mark_format)
+            self._env.write(mark_format)
         self._check_format()
 
     def _check_format(self) -> None:
-        raw = self._env.read(lambda transaction, databases: _bytes(transaction.get(b"format", db=databases[b"meta"])))
+        raw = self._env.read(lambda transaction, databases: as_bytes(transaction.get(b"format", db=databases[b"meta"])))
         if raw is None:
             raise StoreError(f"{self.path}: an LMDB database, but not an augcache store; give another --store")
         if raw != b"%d" % FORMAT:
@@ -136,20 +121,20 @@ class Store:
 
     def get(self, recipe: Recipe, key: ContentKey) -> codec.StoredRecord | None:
         """Return the record of one picture, or None where there is none; raises `CorruptError`."""
-        raw = self.get_bytes(recipe.digest, key)
+        raw = self.getas_bytes(recipe.digest, key)
         return None if raw is None else self._decode(raw, key)
 
     def get_many(self, recipe: Recipe, keys: Iterable[ContentKey]) -> list[codec.StoredRecord | None]:
         """Return the records of several pictures, read in one transaction."""
         keys, digest = list(keys), recipe.digest
         raws = self._env.read(
-            lambda transaction, databases: [_fetch(transaction, databases, digest, key, self.path) for key in keys]
+            lambda transaction, databases: [fetch(transaction, databases, digest, key, self.path) for key in keys]
         )
         return [None if raw is None else self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
 
-    def get_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
+    def getas_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
         """Return the stored bytes of one record, undecoded."""
-        return self._env.read(lambda transaction, databases: _fetch(transaction, databases, digest, key, self.path))
+        return self._env.read(lambda transaction, databases: fetch(transaction, databases, digest, key, self.path))
 
     def _decode(self, raw: bytes, key: ContentKey) -> codec.StoredRecord:
         try:
@@ -207,10 +192,10 @@ class Store:
         if self.mode != "w":
             raise StoreError(f"{self.path}: opened for reading; open it with Store(path, 'w') to write")
 
-        def work(transaction: Transaction, databases: dict[bytes, Any]) -> None:
+        def work(transaction: Transaction, databases: Databases) -> None:
             digest = recipe.digest
-            _put_recipe(transaction, databases, recipe)
-            _put_records(transaction, databases, digest, batch.records, replace)
+            put_recipe(transaction, databases, recipe)
+            put_records(transaction, databases, digest, batch.records, replace)
             for source in batch.sources:
                 transaction.put(prefix + source.row_key(), source.to_bytes(), db=databases[b"sources"])
                 transaction.delete(digest + row_key(source.name), db=databases[b"failures"])
@@ -235,7 +220,7 @@ class Store:
     def source(self, name: str, *, frame: int | None = None, prefix: bytes = DECODED) -> Source | None:
         """Manifest row of one source, or None."""
         raw = self._env.read(
-            lambda transaction, databases: _bytes(
+            lambda transaction, databases: as_bytes(
                 transaction.get(prefix + row_key(name, frame), db=databases[b"sources"])
             )
         )
@@ -292,9 +277,9 @@ class Store:
     def _scan(self, database: bytes, prefix: bytes, *, values: bool = True) -> Iterator[tuple[bytes, bytes]]:
         start = prefix
         while True:
-            rows = self._env.read(partial(_chunk, database=database, prefix=prefix, start=start, values=values))
+            rows = self._env.read(partial(chunk, database=database, prefix=prefix, start=start, values=values))
             yield from rows
-            if len(rows) < _CHUNK:
+            if len(rows) < CHUNK:
                 return
             start = rows[-1][0] + b"\0"  # the next possible key
 
@@ -314,108 +299,6 @@ def _check_path(path: Path, mode: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{path}: cannot make the store's folder ({error.strerror}); give another --store") from error
-
-
-def _mark_format(transaction: Transaction, databases: dict[bytes, Any]) -> None:
-    if transaction.get(b"format", db=databases[b"meta"]) is None:
-        transaction.put(b"format", b"%d" % FORMAT, db=databases[b"meta"])
-
-
-def _bytes(view: bytes | memoryview | None) -> bytes | None:
-    return None if view is None else bytes(view)
-
-
-def _fetch(
-    transaction: Transaction, databases: dict[bytes, Any], digest: bytes, key: bytes, path: Path
-) -> bytes | None:
-    place = transaction.get(digest + key, db=databases[b"index"])
-    if place is None:
-        return None
-    try:
-        number, offset, length = _PLACE.unpack(place)
-    except struct.error as error:
-        raise CorruptError(f"{path}: entry {key.hex()}: malformed index row; rebuild this store") from error
-    slab = transaction.get(digest + number.to_bytes(8, "big"), db=databases[b"slabs"])
-    # The content key stands before its record, so an index row that points astray is found out.
-    start = offset + KEY_BYTES
-    if slab is None or length > len(slab) - start or slab[offset:start] != key:
-        raise CorruptError(f"{path}: entry {key.hex()}: the index points to another record; rebuild this store")
-    return bytes(slab[start : start + length])
-
-
-def _chunk(
-    transaction: Transaction,
-    databases: dict[bytes, Any],
-    *,
-    database: bytes,
-    prefix: bytes,
-    start: bytes,
-    values: bool,
-) -> list[tuple[bytes, bytes]]:
-    rows: list[tuple[bytes, bytes]] = []
-    with transaction.cursor(db=databases[database]) as cursor:
-        if not (cursor.set_range(start) if start else cursor.first()):
-            return rows
-        found = True
-        while found and len(rows) < _CHUNK:
-            key = bytes(cursor.key())
-            if not key.startswith(prefix):
-                break
-            rows.append((key, bytes(cursor.value()) if values else b""))
-            found = cursor.next()
-    return rows
-
-
-def _put_recipe(transaction: Transaction, databases: dict[bytes, Any], recipe: Recipe) -> None:
-    if transaction.get(recipe.digest, db=databases[b"recipes"]) is None:
-        row = {"recipe": recipe.to_json(), "provenance": provenance()}
-        transaction.put(recipe.digest, json.dumps(row).encode(), db=databases[b"recipes"])
-
-
-def _put_records(
-    transaction: Transaction,
-    databases: dict[bytes, Any],
-    digest: bytes,
-    records: dict[ContentKey, bytes],
-    replace: bool,
-) -> None:
-    index, slabs = databases[b"index"], databases[b"slabs"]
-    fresh = [key for key in records if replace or transaction.get(digest + key, db=index) is None]
-    number = _next_slab(transaction, slabs, digest)
-    slab = bytearray()
-    for key in fresh:
-        value = records[key]
-        if len(key) != KEY_BYTES:
-            raise StoreError(f"a content key has {KEY_BYTES} bytes, not {len(key)}; make it with content_key()")
-        if slab and len(slab) + len(value) > _SLAB_BYTES:
-            transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
-            number, slab = number + 1, bytearray()
-        transaction.put(digest + key, _PLACE.pack(number, len(slab), len(value)), db=index)
-        slab += key + value
-    if slab:
-        transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
-
-
-def _next_slab(transaction: Transaction, slabs: Any, digest: bytes) -> int:
-    """Return the number after the recipe's last slab."""
-    with transaction.cursor(db=slabs) as cursor:
-        found = cursor.set_range(digest + b"\xff" * 8) and bytes(cursor.key()) > digest + b"\xff" * 8
-        found = cursor.prev() if found else cursor.last()
-        key = bytes(cursor.key()) if found else b""
-    return int.from_bytes(key[16:], "big") + 1 if key.startswith(digest) else 0
-
-
-def provenance() -> dict[str, Any]:
-    """Versions of what decides pixels and results, read without importing any of it."""
-    import platform
-    import time
-    from importlib import metadata
-
-    versions: dict[str, Any] = {"created": time.time_ns(), "python": platform.python_version()}
-    for package in ("augcache", "numpy", "opencv-contrib-python-headless", "pillow", "numba"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
 
 
 def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Path:

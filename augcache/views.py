@@ -44,7 +44,7 @@ def segments(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
         # OpenCV's look-up table is the fastest exact way; it wants all 256 entries.
         table = np.zeros((256, 1, 3), np.uint8)
         table[: len(palette), 0] = palette[:256]
-        return cv2.applyColorMap(labels, table)
+        return np.asarray(cv2.applyColorMap(labels, table))
     return palette.take(labels, axis=0)
 
 
@@ -77,5 +77,5 @@ def render(record: Mapping[str, np.ndarray], view: str, *, palette: np.ndarray, 
         if view == "cutout":
             if image is None:
                 raise RecipeError("view 'cutout' needs the original pictures, and a store holds none: give the folder")
-            return cv2.bitwise_and(image, image, mask=grey)
-    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+            return np.asarray(cv2.bitwise_and(image, image, mask=grey))
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))

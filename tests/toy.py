@@ -44,3 +44,12 @@ def slow(image, *, seconds=0.2):
     """Take a while."""
     time.sleep(seconds)
     return {"mean": image.mean((0, 1)).astype(np.float32)}
+
+
+@transform(version=1)
+def modules(image):
+    """Tell what the process has imported."""
+    import sys
+
+    heavy = {"torch", "click", "rich", "cv2"} & set(sys.modules)
+    return {"modules": np.array(" ".join(sorted(heavy)) + f" {image[0, 0, 0]}")}

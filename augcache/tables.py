@@ -1,0 +1,139 @@
+"""What lies in a store's databases, and how it is read and written inside one transaction.
+
+Six LMDB databases::
+
+    meta      b"format" -> b"1"
+    recipes   recipe digest -> JSON: recipe and provenance
+    index     recipe digest + content key -> slab number, offset, length
+    slabs     recipe digest + slab number -> the records of one commit, each after its content key
+    sources   16-byte prefix + name (+ frame) -> Source
+    failures  recipe digest + name -> Failure
+
+A record of 5 KB would take two whole pages (8 KB) as a value of its own; in a slab it takes its length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import struct
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from augcache.environment import Transaction
+from augcache.errors import CorruptError, StoreError
+from augcache.keys import KEY_BYTES, ContentKey
+from augcache.recipe import Recipe
+
+FORMAT = 1
+
+_PLACE = struct.Struct("<QII")  # slab number, offset, length
+_SLAB_BYTES = 1 << 22  # a larger commit makes several slabs; keeps what one read maps in small
+CHUNK = 4096  # rows a scan reads in one transaction: long ones keep old pages alive
+
+Databases = dict[bytes, Any]
+
+
+def mark_format(transaction: Transaction, databases: Databases) -> None:
+    """Write the format number into a new store."""
+    if transaction.get(b"format", db=databases[b"meta"]) is None:
+        transaction.put(b"format", b"%d" % FORMAT, db=databases[b"meta"])
+
+
+def as_bytes(view: bytes | memoryview | None) -> bytes | None:
+    """Copy a value out of the map, which ends with its transaction."""
+    return None if view is None else bytes(view)
+
+
+def fetch(transaction: Transaction, databases: Databases, digest: bytes, key: bytes, path: Path) -> bytes | None:
+    """Return the bytes of one record, or None; raises `CorruptError`."""
+    place = transaction.get(digest + key, db=databases[b"index"])
+    if place is None:
+        return None
+    try:
+        number, offset, length = _PLACE.unpack(place)
+    except struct.error as error:
+        raise CorruptError(f"{path}: entry {key.hex()}: malformed index row; rebuild this store") from error
+    slab = transaction.get(digest + number.to_bytes(8, "big"), db=databases[b"slabs"])
+    # The content key stands before its record, so an index row that points astray is found out.
+    start = offset + KEY_BYTES
+    if slab is None or length > len(slab) - start or slab[offset:start] != key:
+        raise CorruptError(f"{path}: entry {key.hex()}: the index points to another record; rebuild this store")
+    return bytes(slab[start : start + length])
+
+
+def chunk(
+    transaction: Transaction,
+    databases: Databases,
+    *,
+    database: bytes,
+    prefix: bytes,
+    start: bytes,
+    values: bool,
+) -> list[tuple[bytes, bytes]]:
+    """Return the next rows whose key starts with a prefix, at most `CHUNK`."""
+    rows: list[tuple[bytes, bytes]] = []
+    with transaction.cursor(db=databases[database]) as cursor:
+        if not (cursor.set_range(start) if start else cursor.first()):
+            return rows
+        found = True
+        while found and len(rows) < CHUNK:
+            key = bytes(cursor.key())
+            if not key.startswith(prefix):
+                break
+            rows.append((key, bytes(cursor.value()) if values else b""))
+            found = cursor.next()
+    return rows
+
+
+def put_recipe(transaction: Transaction, databases: Databases, recipe: Recipe) -> None:
+    """Note a recipe and where it was run, the first time."""
+    if transaction.get(recipe.digest, db=databases[b"recipes"]) is None:
+        row = {"recipe": recipe.to_json(), "provenance": provenance()}
+        transaction.put(recipe.digest, json.dumps(row).encode(), db=databases[b"recipes"])
+
+
+def put_records(
+    transaction: Transaction,
+    databases: Databases,
+    digest: bytes,
+    records: dict[ContentKey, bytes],
+    replace: bool,
+) -> None:
+    """Write the records that are new, or all with `replace`, as slabs and index rows."""
+    index, slabs = databases[b"index"], databases[b"slabs"]
+    fresh = [key for key in records if replace or transaction.get(digest + key, db=index) is None]
+    number = next_slab(transaction, slabs, digest)
+    slab = bytearray()
+    for key in fresh:
+        value = records[key]
+        if len(key) != KEY_BYTES:
+            raise StoreError(f"a content key has {KEY_BYTES} bytes, not {len(key)}; make it with content_key()")
+        if slab and len(slab) + len(value) > _SLAB_BYTES:
+            transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
+            number, slab = number + 1, bytearray()
+        transaction.put(digest + key, _PLACE.pack(number, len(slab), len(value)), db=index)
+        slab += key + value
+    if slab:
+        transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
+
+
+def next_slab(transaction: Transaction, slabs: Any, digest: bytes) -> int:
+    """Return the number after the recipe's last slab."""
+    with transaction.cursor(db=slabs) as cursor:
+        found = cursor.set_range(digest + b"\xff" * 8) and bytes(cursor.key()) > digest + b"\xff" * 8
+        found = cursor.prev() if found else cursor.last()
+        key = bytes(cursor.key()) if found else b""
+    return int.from_bytes(key[16:], "big") + 1 if key.startswith(digest) else 0
+
+
+def provenance() -> dict[str, Any]:
+    """Versions of what decides pixels and results, read without importing any of it."""
+    versions: dict[str, Any] = {"created": time.time_ns(), "python": platform.python_version()}
+    for package in ("augcache", "numpy", "opencv-contrib-python-headless", "pillow", "numba"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions

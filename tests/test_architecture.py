@@ -1,0 +1,113 @@
+"""The shape of the package: imports point one way, and heavy libraries stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "augcache"
+
+# A module imports only from lines above its own.
+LAYERS = [
+    ["_version", "errors"],
+    ["keys", "codec", "recipe", "jitter"],
+    ["manifest", "images", "environment", "transforms"],
+    ["tables", "sources", "workers", "video"],
+    ["store", "views"],
+    ["build", "listing"],
+    ["lookup", "testing", "console"],
+    ["dataset", "preview"],
+    ["cli"],
+    ["__main__", "__init__"],
+]
+ONLY_IN = {
+    "torch": {"dataset"},
+    "lmdb": {"environment"},
+    "joblib": {"workers"},
+    "click": {"cli"},
+    "av": {"video"},
+    "decord": {"video"},
+    "numba": {"transforms"},
+}
+
+
+def unit(path: Path) -> str:
+    """First-level module of a file; the parts of one module (video_index) count as it."""
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return name.split("_")[0] if name.startswith("video_") else name
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top, inside functions, or for types."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+IMPORTS = {path: imports(path) for path in FILES}
+
+
+def test_imports_point_down():
+    """No module imports from its own layer or from one that stands on it; so there are no cycles either."""
+    rank = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    wrong = []
+    for path, names in IMPORTS.items():
+        own = unit(path)
+        assert own in rank, f"{path.name} has no layer: add it to LAYERS"
+        for name in names:
+            parts = name.split(".")
+            other = unit(PACKAGE / parts[1]) if parts[0] == "augcache" and len(parts) > 1 else own
+            if other in rank and other != own and rank[other] >= rank[own] and own != "__init__":
+                wrong.append(f"{own} imports {other}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_heavy_library_is_imported_in_one_place(library):
+    """Each outside library has one home, so that it can be replaced, and is not paid for elsewhere."""
+    homes = {unit(path) for path, names in IMPORTS.items() if any(name.split(".")[0] == library for name in names)}
+    assert homes <= ONLY_IN[library]
+
+
+def test_files_are_small():
+    """A newcomer reads a file in one sitting."""
+    lengths = sorted((len(path.read_text().splitlines()), path.name) for path in FILES)
+    assert lengths[-1][0] <= 400, lengths[-1]
+    assert lengths[len(lengths) // 2][0] <= 150
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import augcache", {"torch", "cv2", "numba", "joblib", "av", "decord"}),
+        ("from augcache import Store, Recipe, build, PaletteJitter; Recipe('saliencycut')", {"torch", "numba"}),
+        ("from augcache import HashedSaliencyDataset, SaliencyLookup", {"numba", "av", "decord", "joblib"}),
+        ("import augcache.views", {"torch", "numba"}),
+    ],
+)
+def test_what_is_not_needed_is_not_loaded(code, absent):
+    """Import costs are paid by those who use them: no torch in a build, no numba in a training."""
+    code += f"\nimport sys; loaded = {absent!r} & set(sys.modules); assert not loaded, loaded"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_build_workers_load_no_torch(pictures, tmp_path):
+    """A worker process of a build has neither torch nor click."""
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from augcache import Recipe, Store, build
+report = build({str(pictures)!r}, Recipe("toy:modules"), {str(tmp_path / "s.augcache")!r}, workers=2)
+assert report.computed == 6 and "torch" not in sys.modules
+store = Store(report.store)
+for key in store.keys(Recipe("toy:modules")):
+    names = set(str(store.get(Recipe("toy:modules"), key)["modules"]).split())
+    assert not names & {{"torch", "click", "rich"}}, names
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
