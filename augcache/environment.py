@@ -114,6 +114,10 @@ class Environment:
                     raise
                 self.writable = True
 
+    def close(self) -> None:
+        """Close it; for an environment that was not shared."""
+        self._env.close()
+
     def copy_compact(self, directory: str) -> None:
         """Write a compacted copy into an existing empty directory."""
         try:
@@ -147,15 +151,13 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 def _open_lmdb(path: str, writable: bool) -> tuple[lmdb.Environment, dict[bytes, Any]]:
     try:
-        env = _open_with_lock(path, writable)
+        new = writable and not os.path.exists(os.path.join(path, "data.mdb"))
+        env = _open_with_lock(path, writable, new)
     except lmdb.Error as error:
         raise _explain(error, path) from error
     try:
         _check_length(env, path)
-        if writable:
-            databases = {name: env.open_db(name) for name in DATABASES}
-        else:
-            databases = {name: env.open_db(name, create=False) for name in DATABASES}
+        databases = {name: env.open_db(name, create=new) for name in DATABASES}
     except lmdb.NotFoundError as error:
         env.close()
         raise StoreError(f"{path}: an LMDB database, but not an augcache store; give another --store") from error
@@ -168,12 +170,10 @@ def _open_lmdb(path: str, writable: bool) -> tuple[lmdb.Environment, dict[bytes,
     return env, databases
 
 
-def _open_with_lock(path: str, writable: bool) -> lmdb.Environment:
+def _open_with_lock(path: str, writable: bool, new: bool) -> lmdb.Environment:
     # map_size 0 adopts the size the store was left with, so an open never shrinks what a builder has grown.
     # readahead off: training reads at random, and read-ahead would fetch pages nobody asked for.
     # max_readers is room for the loader workers of many trainings on one machine.
-    data = os.path.join(path, "data.mdb")
-    new = writable and not (os.path.exists(data) and os.path.getsize(data))
     arguments: dict[str, Any] = {
         "map_size": FIRST_MAP_BYTES if new else 0,
         "max_dbs": len(DATABASES),
@@ -221,7 +221,8 @@ def _explain(error: lmdb.Error, path: str) -> StoreError:
     text = str(error)
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError | lmdb.BadTxnError):
         return CorruptError(f"{path}: the store's pages are damaged ({text}); copy it again, or delete it and rebuild")
-    if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError):
+    if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError) or os.strerror(errno.EBADF) in text:
+        # (a bad file descriptor is what LMDB makes of an empty file)
         return StoreError(f"{path}: not an augcache store ({text}); give another --store")
     if isinstance(error, lmdb.ReadersFullError):
         return StoreError(f"{path}: too many processes read this store at once; close some and try again")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ import filelock
 import numpy as np
 
 from augcache import codec
-from augcache.environment import Transaction, shared
+from augcache.environment import Environment, Transaction, shared
 from augcache.errors import CorruptError, RecipeError, StoreError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
@@ -95,10 +96,10 @@ class Store:
             raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
         self.path = Path(path)
         self.mode = mode
-        _check_path(self.path, mode)
+        if mode == "w" and not (self.path / "data.mdb").exists():
+            _make(self.path)
+        _check_path(self.path)
         self._env = shared(self.path, writable=mode == "w")
-        if mode == "w":
-            self._env.write(mark_format)
         self._check_format()
 
     def _check_format(self) -> None:
@@ -121,7 +122,7 @@ class Store:
 
     def get(self, recipe: Recipe, key: ContentKey) -> codec.StoredRecord | None:
         """Return the record of one picture, or None where there is none; raises `CorruptError`."""
-        raw = self.getas_bytes(recipe.digest, key)
+        raw = self.get_bytes(recipe.digest, key)
         return None if raw is None else self._decode(raw, key)
 
     def get_many(self, recipe: Recipe, keys: Iterable[ContentKey]) -> list[codec.StoredRecord | None]:
@@ -132,7 +133,7 @@ class Store:
         )
         return [None if raw is None else self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
 
-    def getas_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
+    def get_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
         """Return the stored bytes of one record, undecoded."""
         return self._env.read(lambda transaction, databases: fetch(transaction, databases, digest, key, self.path))
 
@@ -284,21 +285,33 @@ class Store:
             start = rows[-1][0] + b"\0"  # the next possible key
 
 
-def _check_path(path: Path, mode: str) -> None:
+def _check_path(path: Path) -> None:
+    """Raise `StoreError` unless a store may be at `path`."""
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
-    data = path / "data.mdb"
-    if data.exists() and data.stat().st_size:
-        return
-    if mode == "r":
+    if not (path / "data.mdb").exists():
         what = "not an augcache store" if path.exists() else "no store there"
         raise StoreError(f"{path}: {what}; build one with 'augcache build-saliency FOLDER --store {path}'")
-    if path.exists() and {entry.name for entry in path.iterdir()} - {"writer.lock", "lock.mdb", "data.mdb"}:
+
+
+def _make(path: Path) -> None:
+    """Make an empty store: aside first, and then by one rename, so that nobody ever sees half of it."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
+    if path.exists() and any(path.iterdir()):
         raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        aside.mkdir(parents=True)
+        environment = Environment(str(aside), writable=True)
+        environment.write(mark_format)
+        environment.close()
+        aside.rename(path)
     except OSError as error:
-        raise StoreError(f"{path}: cannot make the store's folder ({error.strerror}); give another --store") from error
+        if not (path / "data.mdb").exists():  # else another process was first, with the same result
+            raise StoreError(f"{path}: cannot be made ({error.strerror}); give another --store") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Path:
