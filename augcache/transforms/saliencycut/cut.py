@@ -1,0 +1,111 @@
+"""SaliencyCut: GrabCut that starts from a saliency map and repeats with a tighter trimap.
+
+Cheng, Mitra, Huang, Torr and Hu, "Global Contrast based Salient Region Detection", TPAMI 2015, section 5; Rother,
+Kolmogorov and Blake, "GrabCut", SIGGRAPH 2004.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from augcache.transforms.saliencycut import energy, gmm, maxflow, trimap
+from augcache.transforms.saliencycut.render import frame_size
+
+LOW = 0.1  # saliency below it is background
+HIGH = (0.9, 0.7, 0.5, 0.3)  # saliency above it is foreground; the next one is tried where the one before found nothing
+OUTER, INNER = 4, 8  # most rounds: of trimaps, and of mixtures within one
+OUTER_STOP, INNER_STOP = 10, 50  # changed pixels
+
+
+def saliency_cut(image: np.ndarray, saliency: np.ndarray, *, quality: str = "exact") -> np.ndarray:
+    """Mask of the salient object.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3)
+        RGB.
+    saliency : float32 (H, W)
+        0..1, such as the region contrast map.
+    quality : str
+        "exact" follows the published method to the pixel.
+
+    Returns
+    -------
+    bool (H, W)
+        All False where no object was found.
+    """
+    mask = np.zeros(saliency.shape, bool)
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(saliency, np.float32), (9, 9), 0)
+    low, high = float(smooth.min()), float(smooth.max())
+    if high - low <= np.finfo(np.float32).eps:
+        return mask
+    smooth = (smooth - np.float32(low)) / np.float32(high - low)
+    frame = _frame(*smooth.shape)
+    smooth[frame | (smooth <= np.float32(LOW))] = 0
+    box = trimap.salient_box(smooth, frame)
+    if box is None:
+        return mask
+    part = _Part(image[box], smooth[box], frame[box])
+    for threshold in HIGH:
+        found = part.cut(threshold)
+        if found is not None:
+            mask[box] = found
+            break
+    return mask
+
+
+def _frame(height: int, width: int) -> np.ndarray:
+    across, down = frame_size(height, width)
+    frame = np.ones((height, width), bool)
+    frame[down : height - down, across : width - across] = False
+    return frame
+
+
+class _Part:
+    """The part of a picture that is cut: its colours and its graph, which all rounds share."""
+
+    def __init__(self, image: np.ndarray, saliency: np.ndarray, frame: np.ndarray) -> None:
+        scaled = np.ascontiguousarray(image[..., ::-1], np.float32) / np.float32(255)
+        self.saliency, self.frame = saliency, frame
+        self.samples = scaled.reshape(-1, 3).astype(np.float64)
+        self.links = energy.links(cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab))
+
+    def cut(self, threshold: float) -> np.ndarray | None:
+        """Outer rounds from the map; None where no object of at least 2 % of the part is left."""
+        known = trimap.of_map(self.saliency, LOW, threshold)
+        weight = self.saliency.astype(np.float64)
+        before = np.zeros(self.saliency.shape, bool)
+        components = (gmm.COMPONENTS, gmm.COMPONENTS)
+        for _ in range(OUTER):
+            values, components = self._inner(known, weight, components)
+            found = trimap.largest_component(np.where(values, 255, 0).astype(np.uint8), 0.02)
+            if found is None:
+                return None
+            if np.count_nonzero(found != before) < OUTER_STOP:
+                break
+            before = found
+            known = trimap.around(found, self.frame)
+            weight = (known != trimap.BACKGROUND).astype(np.float64)
+        return found
+
+    def _inner(
+        self, known: np.ndarray, weight: np.ndarray, components: tuple[int, int]
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Alternate between the mixtures and the minimum cut until the mask rests."""
+        foreground = gmm.build(self.samples, weight.ravel(), components[0])
+        background = foreground
+        most = components[1]
+        for _ in range(INNER):
+            foreground = gmm.refine(self.samples, weight.ravel(), foreground)
+            background = gmm.build(self.samples, 1 - weight.ravel(), most)
+            most = len(background)  # a mixture that lost components never gets them back
+            preference = gmm.cost(self.samples, background) - gmm.cost(self.samples, foreground)
+            graph, terminal = energy.fold(self.links, known, preference.reshape(known.shape))
+            tree = maxflow.solve(graph, terminal, known.shape[1] + 2).reshape(known.shape[0] + 2, -1)[1:-1, 1:-1]
+            mask = (known == trimap.FOREGROUND) | ((known == trimap.UNKNOWN) & (tree != maxflow.SINK))
+            changed = np.count_nonzero(mask != weight)
+            weight = mask.astype(np.float64)
+            if changed <= INNER_STOP or not mask.any() or mask.all():
+                break
+        return mask, (len(foreground), most)

@@ -1,0 +1,91 @@
+"""The grid graph of a cut: links between neighbours, and what a trimap's known pixels do to the unknown ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from augcache.transforms.saliencycut.maxflow import neighbour_offsets
+from augcache.transforms.saliencycut.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+
+SMOOTHNESS = 50.0
+UNITS = 65536  # capacity 1.0 in the integers that the solver works on
+LARGEST_COST = 3000.0  # data terms beyond it bind a pixel as firmly
+
+
+@njit(cache=True, nogil=True)
+def links(lab):  # type: ignore[no-untyped-def]  # numba infers
+    """Capacities int32 ((H + 2) * (W + 2), 8) between neighbours of a picture, float32 (H, W, 3) Lab.
+
+    Boykov and Jolly, ICCV 2001, as in GrabCut: ``50 exp(-beta d^2)`` over the distance of the pixels, where beta is half
+    the inverse of the mean d^2.
+    """
+    height, width = lab.shape[:2]
+    total, pairs = 0.0, 0
+    for y in range(height):
+        for x in range(width):
+            for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1)):
+                if y + dy >= 0 and 0 <= x + dx < width:
+                    total += _square(lab, y, x, y + dy, x + dx)
+                    pairs += 1
+    beta = 0.5 * pairs / total if total > 0 else 0.0
+    across = width + 2
+    offset = neighbour_offsets(across)
+    capacity = np.zeros(((height + 2) * across, 8), np.int32)
+    for y in range(height):
+        for x in range(width):
+            node = (y + 1) * across + x + 1
+            for d in range(4):
+                dy, dx = (-1, d - 1) if d < 3 else (0, -1)
+                if y + dy >= 0 and 0 <= x + dx < width:
+                    link = SMOOTHNESS * math.exp(-beta * _square(lab, y, x, y + dy, x + dx))
+                    if dx and dy:
+                        link *= math.sqrt(0.5)
+                    units = np.int32(link * UNITS + 0.5)
+                    capacity[node, d] = units
+                    capacity[node + offset[d], 7 - d] = units
+    return capacity
+
+
+@njit(cache=True, nogil=True)
+def _square(lab, y, x, v, u):  # type: ignore[no-untyped-def]  # numba infers
+    a = lab[y, x, 0] - lab[v, u, 0]
+    b = lab[y, x, 1] - lab[v, u, 1]
+    c = lab[y, x, 2] - lab[v, u, 2]
+    return float(a * a + b * b + c * c)
+
+
+@njit(cache=True, nogil=True)
+def fold(capacity, trimap, preference):  # type: ignore[no-untyped-def]  # numba infers
+    """The graph of the unknown pixels alone: links to known ones become capacity to a terminal, which is exact.
+
+    `preference` float64 (H, W) is the background's cost less the foreground's. Returns (capacity, terminal).
+    """
+    height, width = trimap.shape
+    across = width + 2
+    offset = neighbour_offsets(across)
+    kind = np.full(len(capacity), 255, np.uint8)
+    for y in range(height):
+        for x in range(width):
+            kind[(y + 1) * across + x + 1] = trimap[y, x]
+    inner = np.zeros_like(capacity)
+    terminal = np.zeros(len(capacity), np.int32)
+    for y in range(height):
+        for x in range(width):
+            node = (y + 1) * across + x + 1
+            if kind[node] != UNKNOWN:
+                continue
+            bound = min(max(preference[y, x], -LARGEST_COST), LARGEST_COST)
+            units = np.int32(math.floor(bound * UNITS + 0.5))
+            for d in range(8):
+                near = kind[node + offset[d]]
+                if near == UNKNOWN:
+                    inner[node, d] = capacity[node, d]
+                elif near == FOREGROUND:
+                    units += capacity[node, d]
+                elif near == BACKGROUND:
+                    units -= capacity[node, d]
+            terminal[node] = units
+    return inner, terminal

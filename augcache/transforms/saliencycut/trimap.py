@@ -1,0 +1,58 @@
+"""Where a cut may change the picture: the part around the salient pixels, and the trimap of a round."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
+SALIENT = 70  # of 255
+MARGIN = 20  # pixels around the salient part that a cut looks at
+STEPS = 5  # how far a trimap reaches on either side of a mask's edge
+SMALLEST_CORE = 50  # pixels
+
+_SQUARE = np.ones((3, 3), np.uint8)
+
+
+def largest_component(values: np.ndarray, least: float) -> np.ndarray | None:
+    """Mask of the 4-connected component of uint8 (H, W) with the largest sum, if its mean over the picture, as a share
+    of 255, is at least `least`."""
+    _, label = cv2.connectedComponents((values > 0).astype(np.uint8), connectivity=4)
+    total = np.bincount(label.ravel(), weights=values.ravel())
+    total[0] = 0
+    best = int(total.argmax())
+    if total[best] == 0 or total[best] < least * 255 * values.size:
+        return None
+    return np.asarray(label == best)
+
+
+def salient_box(saliency: np.ndarray, frame: np.ndarray) -> tuple[slice, slice] | None:
+    """Box around the largest salient component of a map whose frame is zero, with a margin."""
+    values = np.rint(saliency * 255).astype(np.uint8)
+    values[values <= SALIENT] = 0
+    found = largest_component(values, 0.005)
+    if found is None:
+        return None
+    x, y, width, height = cv2.boundingRect(found.astype(np.uint8))
+    rows = slice(max(y - MARGIN, 0), min(y + height + MARGIN, frame.shape[0]))
+    return rows, slice(max(x - MARGIN, 0), min(x + width + MARGIN, frame.shape[1]))
+
+
+def of_map(saliency: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Trimap, uint8 (H, W): background below `low`, foreground above `high`."""
+    trimap = np.full(saliency.shape, UNKNOWN, np.uint8)
+    trimap[saliency < np.float32(low)] = BACKGROUND
+    trimap[saliency > np.float32(high)] = FOREGROUND
+    return trimap
+
+
+def around(mask: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Trimap that leaves open a band on either side of a mask's edge; the frame is background."""
+    values = mask.astype(np.uint8)
+    wide = cv2.dilate(values, _SQUARE, iterations=STEPS)
+    core = cv2.erode(values, _SQUARE, iterations=STEPS)
+    if np.count_nonzero(core) < SMALLEST_CORE:
+        core = values
+    trimap = np.where(core > 0, FOREGROUND, np.where(wide > 0, UNKNOWN, BACKGROUND)).astype(np.uint8)
+    trimap[frame] = BACKGROUND
+    return trimap
