@@ -29,19 +29,18 @@ def _uniform(shape: tuple[int, ...]) -> np.ndarray:
     return torch.rand(shape).numpy()
 
 
-def _like(picture: np.ndarray, original: Any) -> Any:
-    """Give a picture the type that the original came in."""
-    if isinstance(original, Image.Image):
-        return _as_output(picture, "pil")
-    return _as_output(picture, "tensor" if isinstance(original, torch.Tensor) else "array")
+def _output_of(image: Any) -> str:
+    """Which of `OUTPUTS` a picture is."""
+    if isinstance(image, Image.Image):
+        return "pil"
+    return "tensor" if isinstance(image, torch.Tensor) else "array"
 
 
 def _as_output(picture: np.ndarray, output: str) -> Any:
+    """Wrap an array, planar for "tensor", as the wanted type; shares its memory where the type allows it."""
     if output == "pil":
         return Image.fromarray(picture)
-    if output == "tensor":
-        return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
-    return picture
+    return torch.from_numpy(picture) if output == "tensor" else picture
 
 
 class SaliencyLookup:
@@ -93,7 +92,10 @@ class SaliencyLookup:
             return image
         pixels = as_pixels(image)
         record = lookup.record(content_key(pixels), "this picture", lambda: pixels)
-        return image if record is None else _like(lookup.picture(record, pixels, _uniform), image)
+        if record is None:
+            return image
+        output = _output_of(image)
+        return _as_output(lookup.picture(record, pixels, _uniform, planar=output == "tensor"), output)
 
     def __repr__(self) -> str:
         lookup = self.lookup
@@ -201,18 +203,44 @@ class HashedSaliencyDataset(Dataset[Any]):
             picture = self.transform(picture)
         return picture if name is None else _replaced(item, name, picture)
 
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """Give a batch, as a DataLoader asks for it; its records are read in one transaction."""
+        listing = self.listing
+        if listing is None or self.lookup.p < 1 or self.lookup.view == "cutout":
+            return [self[index] for index in indices]
+        keys = [listing.keys[index] for index in indices]
+        known = [key for key in keys if key is not None]
+        records = dict(zip(known, self.lookup.store.get_many(self.lookup.recipe, known), strict=True))
+        items = []
+        for index, key in zip(indices, keys, strict=True):
+            record = None if key is None else records[key]
+            if record is None:
+                items.append(self[index])  # a miss
+                continue
+            picture = self._picture(record, None)
+            items.append(((picture if self.transform is None else self.transform(picture)), self.targets[index]))
+        return items
+
     def _listed(self, listing: Listing, index: int) -> Any:
         lookup = self.lookup
         if lookup.p < 1 and float(_uniform(())) >= lookup.p:
-            return _as_output(self._original(listing, index), self.output)
+            return self._as_read(self._original(listing, index))
         key, name = listing.keys[index], listing.names[index]
         original = self._original(listing, index) if lookup.view == "cutout" or key is None else None
         if key is None and original is not None:
             key = content_key(original)  # new or changed: it may be a picture that the store knows by another name
         assert key is not None  # one of the two
         record = lookup.record(key, name, lambda: self._original(listing, index))
-        picture = self._original(listing, index) if record is None else lookup.picture(record, original, _uniform)
-        return _as_output(picture, self.output)
+        return self._as_read(self._original(listing, index)) if record is None else self._picture(record, original)
+
+    def _picture(self, record: Any, original: np.ndarray | None) -> Any:
+        planar = self.output == "tensor"
+        return _as_output(self.lookup.picture(record, original, _uniform, planar=planar), self.output)
+
+    def _as_read(self, pixels: np.ndarray) -> Any:
+        if self.output == "tensor":
+            pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return _as_output(pixels, self.output)
 
     def _original(self, listing: Listing, index: int) -> np.ndarray:
         name = listing.names[index]

@@ -64,13 +64,18 @@ class Lookup:
         )
 
     def picture(
-        self, record: StoredRecord | Record, image: np.ndarray | None, uniform: Callable[[tuple[int, int]], np.ndarray]
+        self,
+        record: StoredRecord | Record,
+        image: np.ndarray | None,
+        uniform: Callable[[tuple[int, int]], np.ndarray],
+        *,
+        planar: bool = False,
     ) -> np.ndarray:
-        """Return the view's uint8 (H, W, 3) picture, re-coloured with numbers from `uniform`."""
+        """Return the view's uint8 picture, (H, W, 3) or planar (3, H, W), re-coloured with numbers from `uniform`."""
         palette = record["palette"] if self.view == "segments" else np.empty((0, 3), np.uint8)
         if self.jitter is not None and len(palette):
             palette = self.jitter(palette, uniform(self.jitter.draws(len(palette))))
-        return render(record, self.view, palette=palette, image=image)
+        return render(record, self.view, palette=palette, image=image, planar=planar)
 
 
 def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recipe:
