@@ -253,22 +253,23 @@ def _sequential(
     import av.error
 
     over, under = _time_base(stream)
+    # An AVI has no presentation times, and FFmpeg's guess at them misorders B-frames; it does have a fixed rate.
+    timed, rate = container.format.name != "avi", float(stream.guessed_rate or stream.average_rate or 25)
     index, first, seconds = 0, None, 0.0
     try:
         for frame in _frames(container, stream, progress):
             pts = frame.pts
             first = pts if first is None else first
-            if pts is not None and first is not None:
-                seconds = (pts - first) * over / under
-            else:
-                seconds = index / float(stream.guessed_rate or 25)
+            guess = pts is None or first is None or not timed
+            seconds = index / rate if guess else (pts - first) * over / under  # type: ignore[operator]  # see guess
             if picker.wants(index, seconds, frame.key_frame):
                 yield index, seconds, frame
             if picker.done:
                 return
             index += 1
     except av.error.FFmpegError as error:
-        raise _Stopped(f"stopped after frame {index - 1}, {seconds:.2f} s ({_reason(error)})") from error
+        where = f"after frame {index - 1}, {seconds:.2f} s," if index else "before the first frame"
+        raise _Stopped(f"stopped {where} ({_reason(error)})") from error
     if index == 0:
         raise _Stopped("there is no frame in it that can be decoded")
     _check_whole(container)
@@ -279,7 +280,7 @@ def _frames(container: InputContainer, stream: VideoStream, progress: Callable[[
     import av.error
 
     codec = stream.codec_context
-    started = False
+    started, ahead = False, None
     for packet in container.demux(stream):
         if packet.size == 0 and packet.dts is not None:
             continue  # an AVI's "same picture again"; the decoder would take it for the end
@@ -289,9 +290,12 @@ def _frames(container: InputContainer, stream: VideoStream, progress: Callable[[
         except av.error.FFmpegError:
             if not started:
                 continue  # a recording that starts between key frames: nothing was lost that could have been had
-            if packet.pts is not None:
-                yield from (f for f in codec.decode(None) if f.pts is not None and f.pts < packet.pts)
+            # What the decoder still holds is good, but for the packet ahead of the damage, which may reach into it.
+            if packet.pts is not None and ahead is not None:
+                before = min(packet.pts, ahead)
+                yield from (f for f in codec.decode(None) if f.pts is not None and f.pts < before)
             raise
+        ahead = packet.pts
         yield from frames
         progress()
 

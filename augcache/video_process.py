@@ -145,7 +145,7 @@ class _Child:
         self.patience = 0.0
         self.deadline = float("inf")
         self.overdue = False
-        self.longest = 0.0
+        self.longest, self.answered = 0.0, False
         _widen(self._output)
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -164,7 +164,7 @@ class _Child:
 
     def send(self, request: dict[str, Any]) -> None:
         assert self.process.stdin is not None
-        self.longest = 0.0
+        self.longest, self.answered = 0.0, False
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
@@ -177,7 +177,9 @@ class _Child:
         self.deadline = started + self.patience  # only while waiting: a slow consumer is no reason to stop the child
         head = self._output.read(HEADER.size)
         self.deadline = float("inf")
-        self.longest = max(self.longest, time.monotonic() - started)
+        if self.answered:  # the first wait includes the child's start and the opening of the file
+            self.longest = max(self.longest, time.monotonic() - started)
+        self.answered = True
         if len(head) < HEADER.size:
             raise self._lost()
         return HEADER.unpack(head)
