@@ -116,7 +116,8 @@ def _summary(report: Report) -> str:
     ]
     if report.failed:
         lines.append(f"Why they failed: augcache failures {report.store}")
-    lines.append(f"Look at it: augcache preview {report.store} -o sheet.png")
+    if report.computed + report.reused:
+        lines.append(f"Look at it: augcache preview {report.store} -o sheet.png")
     return "\n".join(lines)
 
 

@@ -20,7 +20,8 @@ from augcache.views import render, segments
 
 COLUMNS = ("original", "saliency", "segments", "cut", "re-coloured 1", "re-coloured 2", "re-coloured 3")
 _TILE = (208, 160)  # pixels
-_GAP, _HEAD, _CAPTION = 10, 34, 24
+_GAP, _HEAD, _CAPTION = 10, 34, 34
+_WIDTH = _GAP + len(COLUMNS) * (_TILE[0] + _GAP)
 _PAPER, _INK, _PALE = (255, 255, 255), (32, 32, 36), (112, 112, 120)
 _OUTLINE = (255, 40, 90)
 
@@ -64,14 +65,19 @@ def write_sheet(
         raise StoreError(f"{store.path}: no pictures in its manifest; build it from a folder first")
     picked = [rows[i] for i in sorted({round(x) for x in np.linspace(0, len(rows) - 1, min(count, len(rows)))})]
     folder = Path(source) if source is not None else _folder_of(store.path)
-    sheet = _blank(len(picked))
-    draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(COLUMNS):
-        draw.text((_x(column), 9), title, fill=_INK, font=_font(15))
+    strips = []
     for number, row in enumerate(picked):
         record = store.get(chosen, row.key)
         assert record is not None  # it was in the store a moment ago
-        _draw_row(sheet, number, row, record, _original(folder, row))
+        strips.append(_strip(number, row, record, _original(folder, row)))
+    sheet = Image.new("RGB", (_WIDTH, _HEAD + sum(strip.height for strip in strips)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(COLUMNS):
+        draw.text((_x(column), 9), title, fill=_INK, font=_font(15))
+    top = _HEAD
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
     try:
         sheet.save(output)
     except (OSError, ValueError) as error:
@@ -92,9 +98,8 @@ def _original(folder: Path | None, row: Source) -> np.ndarray | None:
         return None  # shown as missing; a preview needs no originals
 
 
-def _draw_row(
-    sheet: Image.Image, number: int, row: Source, record: Mapping[str, np.ndarray], original: np.ndarray | None
-) -> None:
+def _strip(number: int, row: Source, record: Mapping[str, np.ndarray], original: np.ndarray | None) -> Image.Image:
+    """One row of the sheet."""
     palette = record["palette"]
     flat = segments(record["labels"], palette)
     if original is not None and original.shape != flat.shape:
@@ -107,11 +112,26 @@ def _draw_row(
     for seed in range(3):
         jitter, generator = PaletteJitter(), np.random.default_rng([seed, number])
         pictures.append(segments(record["labels"], jitter(palette, generator.random(jitter.draws(len(palette))))))
-    top = _HEAD + number * (_TILE[1] + _CAPTION + _GAP)
-    draw = ImageDraw.Draw(sheet)
+    width, height = _fit(flat)
+    strip = Image.new("RGB", (_WIDTH, height + _CAPTION), _PAPER)
+    draw = ImageDraw.Draw(strip)
     for column, picture in enumerate(pictures):
-        _paste(sheet, picture, _x(column), top)
-    draw.text((_x(0), top + _TILE[1] + 3), _caption(row, record), fill=_PALE, font=_font(13))
+        if picture is None:
+            draw.rectangle((_x(column), 0, _x(column) + width - 1, height - 1), outline=(220, 220, 224))
+            draw.text((_x(column) + 12, height // 2 - 8), "not at hand", fill=_PALE, font=_font(13))
+        else:
+            method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_NEAREST
+            tile = cv2.resize(picture, (width, height), interpolation=method)
+            strip.paste(Image.fromarray(np.asarray(tile)), (_x(column), 0))
+    draw.text((_x(0), height + 4), _caption(row, record), fill=_PALE, font=_font(13))
+    return strip
+
+
+def _fit(picture: np.ndarray) -> tuple[int, int]:
+    """Width and height of a picture in its tile."""
+    height, width = picture.shape[:2]
+    scale = min(_TILE[0] / width, _TILE[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _caption(row: Source, record: Mapping[str, np.ndarray]) -> str:
@@ -131,24 +151,6 @@ def _outlined(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(mask.shape) / 160))
     return np.asarray(cv2.drawContours(np.ascontiguousarray(out), contours, -1, _OUTLINE, thickness))
-
-
-def _paste(sheet: Image.Image, picture: np.ndarray | None, x: int, y: int) -> None:
-    if picture is None:
-        draw = ImageDraw.Draw(sheet)
-        draw.rectangle((x, y, x + _TILE[0] - 1, y + _TILE[1] - 1), outline=(220, 220, 224))
-        draw.text((x + 12, y + _TILE[1] // 2 - 8), "not at hand", fill=_PALE, font=_font(13))
-        return
-    height, width = picture.shape[:2]
-    scale = min(_TILE[0] / width, _TILE[1] / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    tile = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    sheet.paste(Image.fromarray(np.asarray(tile)), (x, y))
-
-
-def _blank(rows: int) -> Image.Image:
-    width = _GAP + len(COLUMNS) * (_TILE[0] + _GAP)
-    return Image.new("RGB", (width, _HEAD + rows * (_TILE[1] + _CAPTION + _GAP)), _PAPER)
 
 
 def _x(column: int) -> int:
