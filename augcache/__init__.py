@@ -11,12 +11,12 @@ from augcache._version import __version__
 from augcache.build import build
 
 if TYPE_CHECKING:
-    from augcache.build import Report
     from augcache.dataset import HashedSaliencyDataset, SaliencyLookup
     from augcache.errors import AugcacheError
     from augcache.jitter import PaletteJitter
     from augcache.keys import content_key
     from augcache.recipe import Recipe, transform
+    from augcache.report import Report
     from augcache.store import Store
 
 # Where each other public name lives. Loaded when first used: torch and cv2 cost seconds that `augcache --help`
@@ -26,7 +26,7 @@ _HOMES = {
     "HashedSaliencyDataset": "dataset",
     "PaletteJitter": "jitter",
     "Recipe": "recipe",
-    "Report": "build",
+    "Report": "report",
     "SaliencyLookup": "dataset",
     "Store": "store",
     "content_key": "keys",

@@ -11,63 +11,19 @@ from functools import partial
 from typing import Any
 
 from augcache import codec
-from augcache.errors import AugcacheError, RecipeError, SourceError
+from augcache.batching import Writer, count_items, count_workers, groups
+from augcache.errors import AugcacheError, SourceError
 from augcache.keys import ContentKey, content_key
 from augcache.manifest import Failure, Source
 from augcache.recipe import Recipe, Record
+from augcache.report import Progress, Report
 from augcache.sources import Item, open_source
 from augcache.store import Batch, Store, store_path
-from augcache.workers import Crash, cpu_count, run
+from augcache.workers import Crash, run
 
-# What a crash can cost at most: records are committed when either is reached.
-COMMIT_BYTES = 1 << 22
-COMMIT_SECONDS = 2.0
 # Items looked at together. Duplicates inside a chunk are found before anything is computed; the larger it is, the
 # less the wait for its last picture weighs.
 CHUNK_PER_WORKER = 64
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a build did.
-
-    Attributes
-    ----------
-    total : int
-        Pictures in the source; the sum of the next three.
-    computed, reused, failed : int
-        Pictures whose record was computed, was there already (also as the same picture under another name), or
-        could not be made.
-    seconds : float
-        Wall time.
-    store : str
-        Path of the store.
-    recipe : str
-        Digest of the recipe, as hex.
-    """
-
-    total: int
-    computed: int
-    reused: int
-    failed: int
-    seconds: float
-    store: str
-    recipe: str
-
-
-@dataclass
-class Progress:
-    """Counts so far; given to the callback of `build` after every group of pictures."""
-
-    total: int
-    computed: int = 0
-    reused: int = 0
-    failed: int = 0
-
-    @property
-    def done(self) -> int:
-        """Pictures dealt with."""
-        return self.computed + self.reused + self.failed
 
 
 def build(
@@ -118,12 +74,7 @@ def build(
     started = time.monotonic()
     items = open_source(source)
     compute = recipe.bind()
-    total = min(len(items), limit if limit is not None else len(items))
-    if total == 0:
-        raise SourceError(f"{items!r}: no pictures to work on; give a folder that has some, and a limit above 0")
-    workers = cpu_count() if workers is None else workers
-    if workers < 0:
-        raise RecipeError(f"workers {workers}: give 0 (in this process) or more")
+    total, workers = count_items(items, limit), count_workers(workers)
     if not isinstance(store, Store):
         if store is None and not isinstance(source, str | os.PathLike):
             raise SourceError("this source has no folder to put a store beside: give store=")
@@ -199,7 +150,7 @@ class _Build:
 
     def _hash(self, items: list[Item]) -> list[_Hashed]:
         hashed, failures = [], []
-        for group, results in run(hash_items, _groups(items, self.workers), workers=self.workers):
+        for group, results in run(hash_items, groups(items, self.workers), workers=self.workers):
             for item, result in zip(group, results, strict=True):
                 if isinstance(result, Crash | str):
                     reason = result.reason if isinstance(result, Crash) else result
@@ -221,23 +172,16 @@ class _Build:
 
     def _compute(self, jobs: list[_Job]) -> Iterator[tuple[_Job, bytes | str]]:
         """Compute, and commit as results come in; yields the encoded record, or the reason for having none."""
-        batch, size, last = Batch(), 0, time.monotonic()
         function = partial(compute_jobs, self.compute, self.level)
-        try:
-            for group, results in run(function, _groups(jobs, self.workers), workers=self.workers):
+        with Writer(self.store, self.recipe) as writer:
+            for group, results in run(function, groups(jobs, self.workers), workers=self.workers):
                 for job, result in zip(group, results, strict=True):
                     if isinstance(result, bytes):
-                        batch.records[job.key] = result
-                        size += len(result)
+                        writer.record(job.key, result)
                     self.counts.computed += isinstance(result, bytes) and not job.plain
                     yield job, result.reason if isinstance(result, Crash) else result
                 self._report()
-                if size > COMMIT_BYTES or time.monotonic() - last > COMMIT_SECONDS:
-                    self.store.commit(self.recipe, batch)
-                    batch, size, last = Batch(), 0, time.monotonic()
-        finally:
-            if batch:
-                self.store.commit(self.recipe, batch)
+                writer.commit_if_due()
 
     def _finish(self, hashed: list[_Hashed], computed: set[ContentKey], reasons: dict[ContentKey, str]) -> None:
         batch = Batch()
@@ -267,12 +211,6 @@ class _Build:
     def _report(self) -> None:
         if self.progress is not None:
             self.progress(self.counts)
-
-
-def _groups(jobs: list[Any], workers: int) -> Iterator[list[Any]]:
-    """Cut a chunk into groups: large enough to hide the cost of sending, small enough to share out evenly."""
-    size = max(1, min(16, len(jobs) // (16 * max(workers, 1))))
-    return (jobs[start : start + size] for start in range(0, len(jobs), size))
 
 
 def hash_items(items: list[Item]) -> list[tuple[ContentKey, ContentKey | None, bytes] | str]:

@@ -14,9 +14,10 @@ from typing import Any
 import click
 
 from augcache import __version__
-from augcache.build import Report, build
+from augcache.build import build
 from augcache.errors import AugcacheError
 from augcache.recipe import Recipe
+from augcache.report import Report
 from augcache.store import Store, store_path
 
 OK, ERROR, USAGE, BUG, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130

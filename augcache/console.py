@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from augcache.build import Progress
+from augcache.report import Progress
 
 PLAIN_SECONDS = 10.0  # between two lines where nobody watches live
 

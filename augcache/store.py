@@ -36,9 +36,11 @@ class Batch:
     records: dict[ContentKey, bytes] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    stale: list[bytes] = field(default_factory=list)
+    """Keys (`Source.row_key`) of manifest rows to remove first."""
 
     def __bool__(self) -> bool:
-        return bool(self.records or self.sources or self.failures)
+        return bool(self.records or self.sources or self.failures or self.stale)
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ class Store:
             digest = recipe.digest
             put_recipe(transaction, databases, recipe)
             put_records(transaction, databases, digest, batch.records, replace)
+            for row in batch.stale:
+                transaction.delete(prefix + row, db=databases[b"sources"])
             for source in batch.sources:
                 transaction.put(prefix + source.row_key(), source.to_bytes(), db=databases[b"sources"])
                 transaction.delete(digest + row_key(source.name), db=databases[b"failures"])

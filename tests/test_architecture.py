@@ -11,14 +11,15 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 
 # A module imports only from lines above its own.
 LAYERS = [
-    ["_version", "errors"],
+    ["_version", "errors", "report"],
     ["keys", "codec", "recipe", "jitter"],
     ["manifest", "images", "environment", "transforms"],
     ["tables", "sources", "workers", "video"],
     ["store", "views"],
-    ["build", "listing"],
+    ["batching", "listing"],
+    ["build", "ingest"],
     ["lookup", "testing", "console"],
-    ["dataset", "preview"],
+    ["dataset", "preview", "resize"],
     ["cli"],
     ["__main__", "__init__"],
 ]

@@ -1,0 +1,83 @@
+"""What every build shares: how many items, cut into which groups, committed how often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sized
+from types import TracebackType
+from typing import Any
+
+from augcache.errors import RecipeError, SourceError
+from augcache.keys import ContentKey
+from augcache.manifest import DECODED, Failure, Source
+from augcache.recipe import Recipe
+from augcache.store import Batch, Store
+from augcache.workers import cpu_count
+
+# What a crash can cost at most: a batch is committed when either is reached.
+COMMIT_BYTES = 1 << 22
+COMMIT_SECONDS = 2.0
+
+
+def count_items(items: Sized, limit: int | None) -> int:
+    """Count the items to work on; raises `SourceError` for none."""
+    total = min(len(items), limit if limit is not None else len(items))
+    if total <= 0:
+        raise SourceError(f"{items!r}: no pictures to work on; give a folder that has some, and a limit above 0")
+    return total
+
+
+def count_workers(workers: int | None) -> int:
+    """Return the number of processes, all cores by default; raises `RecipeError` for a negative one."""
+    if workers is not None and workers < 0:
+        raise RecipeError(f"workers {workers}: give 0 (in this process) or more")
+    return cpu_count() if workers is None else workers
+
+
+def groups(jobs: list[Any], workers: int, largest: int = 16) -> Iterator[list[Any]]:
+    """Cut jobs into groups: large enough to hide the cost of sending, small enough to share out evenly."""
+    size = max(1, min(largest, len(jobs) // (16 * max(workers, 1))))
+    return (jobs[start : start + size] for start in range(0, len(jobs), size))
+
+
+class Writer:
+    """Gathers what a run finishes, and commits it when enough has gathered, and at the end, however that comes."""
+
+    def __init__(self, store: Store, recipe: Recipe, prefix: bytes = DECODED) -> None:
+        self.store, self.recipe, self.prefix = store, recipe, prefix
+        self._renew()
+
+    def _renew(self) -> None:
+        self.batch, self._bytes, self._last = Batch(), 0, time.monotonic()
+
+    def record(self, key: ContentKey, data: bytes) -> None:
+        """Add an encoded record."""
+        self.batch.records[key] = data
+        self._bytes += len(data)
+
+    def rows(self, sources: list[Source], stale: list[bytes]) -> None:
+        """Add an item's manifest rows, all in one commit, and the keys of earlier rows that they replace."""
+        self.batch.sources += sources
+        self.batch.stale += stale
+
+    def failure(self, failure: Failure) -> None:
+        """Add a failure."""
+        self.batch.failures.append(failure)
+
+    def commit_if_due(self) -> None:
+        """Commit where waiting longer could cost too much."""
+        if self._bytes > COMMIT_BYTES or time.monotonic() - self._last > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what has gathered."""
+        batch = self.batch
+        self._renew()
+        if batch:
+            self.store.commit(self.recipe, batch, prefix=self.prefix)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.commit()  # also on the way out of an interrupt: what is finished is kept
