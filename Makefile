@@ -30,7 +30,10 @@ lint: $(BIN)/.installed  ## ruff
 types: $(BIN)/.installed  ## mypy
 	$(BIN)/mypy
 
+golden: $(BIN)/.installed  ## write the golden digests and the command reference anew; look at the difference
+	$(BIN)/python -m pytest --write-golden tests/test_transforms.py tests/test_readme.py -k "version or reference"
+
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test lint types clean
+.PHONY: help install demo test lint types golden clean

@@ -11,6 +11,10 @@ from PIL import Image
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--write-golden", action="store_true", help="write golden digests and the command reference anew")
+
+
 @pytest.fixture
 def samples() -> Path:
     return REPOSITORY / "samples"

@@ -1,0 +1,79 @@
+"""The README tells the truth: its code runs, and its command reference is what --help prints."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from augcache.cli import cli
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```(python|sh)\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+START, END = "<!-- help -->\n", "<!-- /help -->"
+
+
+def reference() -> str:
+    """The command reference, made from the commands themselves."""
+    parts = []
+    for name, command in sorted(cli.commands.items()):
+        context = click.Context(command, info_name=f"augcache {name}", max_content_width=100, terminal_width=100)
+        parts.append(f"### augcache {name}\n\n```\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+def test_the_command_reference_is_what_help_prints(pytestconfig):
+    """Every command and option is in the README, in the words of --help."""
+    text = README.read_text()
+    before, rest = text.split(START)
+    inside, after = rest.split(END)
+    if pytestconfig.getoption("write_golden"):
+        README.write_text(before + START + "\n" + reference() + "\n" + END + after)
+        pytest.skip("written")
+    assert inside.strip() == reference().strip(), "run `make golden` and look at the difference"
+
+
+def test_every_block_runs(samples, tmp_path):
+    """The code of the README runs from top to bottom in a fresh folder, on real pictures."""
+    shutil.copytree(samples, tmp_path / "data/pv", ignore=shutil.ignore_patterns("*.md"))
+    for path in list((tmp_path / "data/pv").rglob("*.jpg"))[::2]:
+        path.unlink()
+    script = ["import subprocess, sys, os"]
+    for language, code in BLOCKS:
+        if language == "sh":
+            for line in code.splitlines():
+                words = shlex.split(line, comments=True)
+                if words and words[0] == "augcache":
+                    script.append(f"subprocess.run([sys.executable, '-m', 'augcache', *{words[1:]!r}], check=True)")
+        elif code.startswith("# edges.py"):
+            (tmp_path / "edges.py").write_text(code)
+        else:
+            script.append(code)
+    script.append("assert picture is not None and next(iter(loader))")
+    (tmp_path / "readme.py").write_text("\n".join(script))
+    out = subprocess.run(
+        [sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert out.returncode == 0, out.stderr
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_links_and_files_exist():
+    """No link of the README points at nothing."""
+    text = README.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (README.parent / target).exists(), target
+    headings = {re.sub(r"[^\w\- ]", "", line.lstrip("# ")).lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert anchor in headings, anchor
+
+
+def test_make_targets_named_in_the_readme_exist():
+    """`make demo` and the like are real."""
+    makefile = (README.parent / "Makefile").read_text()
+    for target in set(re.findall(r"`?make (\w+)", README.read_text())):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
