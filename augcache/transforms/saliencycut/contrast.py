@@ -38,8 +38,10 @@ def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.
         return stretch(region_means(labels, rarer[..., np.newaxis], regions)[:, 0]).astype(np.float32)
     distance = colour_distances(colours.lab)
     frame = frame_size(*labels.shape)
-    histogram, moments = _measure(labels, colours.index, regions, len(colours.count))
-    border = _border(labels, moments, *frame)
+    runs = _runs(labels)
+    histogram = _joint_histogram(runs, colours.index, regions, len(colours.count))
+    moments = _moments(runs, labels.shape, regions)
+    border = _border(runs, labels.shape, moments, *frame)
     saliency = stretch(_contrast(histogram, moments, distance, labels.shape))
     saliency[border] = 0
     by_colour = _colour_means(labels, colours.index, histogram, saliency, *frame)
@@ -50,21 +52,54 @@ def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.
 
 
 @njit(cache=True, nogil=True)
-def _measure(labels, index, regions, colours):  # type: ignore[no-untyped-def]  # numba infers
-    """Joint histogram (regions, colours), and for each region: pixels, sum x, sum y, sum |2x - W|, sum |2y - H|."""
+def _runs(labels):  # type: ignore[no-untyped-def]  # numba infers
+    """Rows of equal label as (y, first x, end x, label); sums over a run have a closed form."""
     height, width = labels.shape
-    histogram = np.zeros((regions, colours), np.int32)
-    moments = np.zeros((regions, 5), np.int64)
+    runs = np.empty((height * width, 4), np.int32)
+    n = 0
     for y in range(height):
-        for x in range(width):
-            r = labels[y, x]
-            histogram[r, index[y, x]] += 1
-            moments[r, 0] += 1
-            moments[r, 1] += x
-            moments[r, 2] += y
-            moments[r, 3] += abs(2 * x - width)
-            moments[r, 4] += abs(2 * y - height)
-    return histogram, moments
+        x = 0
+        while x < width:
+            first, label = x, labels[y, x]
+            while x < width and labels[y, x] == label:
+                x += 1
+            runs[n, 0], runs[n, 1], runs[n, 2], runs[n, 3] = y, first, x, label
+            n += 1
+    return runs[:n]
+
+
+@njit(cache=True, nogil=True)
+def _joint_histogram(runs, index, regions, colours):  # type: ignore[no-untyped-def]  # numba infers
+    histogram = np.zeros((regions, colours), np.int32)
+    for i in range(len(runs)):
+        row = histogram[runs[i, 3]]
+        for x in range(runs[i, 1], runs[i, 2]):
+            row[index[runs[i, 0], x]] += 1
+    return histogram
+
+
+@njit(cache=True, nogil=True)
+def _moments(runs, shape, regions):  # type: ignore[no-untyped-def]  # numba infers
+    """For each region: pixels, sum x, sum y, sum |x - W / 2|, sum |y - H / 2|."""
+    height, width = shape
+    moments = np.zeros((regions, 5))
+    for i in range(len(runs)):
+        y, first, end, r = runs[i, 0], runs[i, 1], runs[i, 2], runs[i, 3]
+        pixels = end - first
+        moments[r, 0] += pixels
+        moments[r, 1] += pixels * (first + end - 1) / 2
+        moments[r, 2] += pixels * y
+        moments[r, 3] += _offsets(first, end, width / 2)
+        moments[r, 4] += pixels * abs(y - height / 2)
+    return moments
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _offsets(first, end, centre):  # type: ignore[no-untyped-def]  # numba infers
+    """Sum of |x - centre| over first <= x < end."""
+    middle = min(max(np.int64(np.ceil(centre)), first), end)
+    before, after = middle - first, end - middle
+    return centre * (before - after) - before * (first + middle - 1) / 2 + after * (middle + end - 1) / 2
 
 
 @njit(cache=True, nogil=True)
@@ -72,44 +107,56 @@ def _contrast(histogram, moments, distance, shape):  # type: ignore[no-untyped-d
     """Distance of each region's colours from the others', weighted by their size, nearness and the centre prior."""
     height, width = shape
     regions, colours = histogram.shape
+    present, start = _present(histogram)
     saliency = np.zeros(regions)
     expected = np.empty(colours)
     for i in range(regions):
         expected[:] = 0  # distance of each colour from this region's
-        for a in range(colours):
-            if histogram[i, a]:
-                share = histogram[i, a] / moments[i, 0]
-                for b in range(colours):
-                    expected[b] += share * distance[a, b]
+        for a in present[start[i] : start[i + 1]]:
+            expected += histogram[i, a] / moments[i, 0] * distance[a]
         for j in range(regions):
             if j == i:
                 continue
             dx = (moments[i, 1] / moments[i, 0] - moments[j, 1] / moments[j, 0]) / width
             dy = (moments[i, 2] / moments[i, 0] - moments[j, 2] / moments[j, 0]) / height
             total = 0.0
-            for b in range(colours):
+            for b in present[start[j] : start[j + 1]]:
                 total += histogram[j, b] * expected[b]
             saliency[i] += total * np.exp(-(dx * dx + dy * dy) / SPATIAL_VARIANCE)
-        ox = moments[i, 3] / (2.0 * moments[i, 0] * width)
-        oy = moments[i, 4] / (2.0 * moments[i, 0] * height)
+        ox = moments[i, 3] / (moments[i, 0] * width)
+        oy = moments[i, 4] / (moments[i, 0] * height)
         saliency[i] *= np.exp(-CENTRE_FALL_OFF * (ox * ox + oy * oy))
     return saliency
 
 
 @njit(cache=True, nogil=True)
-def _border(labels, moments, frame_x, frame_y):  # type: ignore[no-untyped-def]  # numba infers
+def _present(histogram):  # type: ignore[no-untyped-def]  # numba infers
+    """The colours that each region has, one region after the other, and where each region's start."""
+    regions, colours = histogram.shape
+    present = np.empty(regions * colours, np.int32)
+    start = np.zeros(regions + 1, np.int64)
+    n = 0
+    for i in range(regions):
+        for a in range(colours):
+            if histogram[i, a]:
+                present[n] = a
+                n += 1
+        start[i + 1] = n
+    return present[:n], start
+
+
+@njit(cache=True, nogil=True)
+def _border(runs, shape, moments, frame_x, frame_y):  # type: ignore[no-untyped-def]  # numba infers
     """Which regions lie along the border: many pixels in the frame for their mean extent along that side."""
-    height, width = labels.shape
+    height, width = shape
     spread = np.zeros((len(moments), 2))
     touch = np.zeros((len(moments), 2))
-    centre = moments[:, 1:3] / moments[:, :1]
-    for y in range(height):
-        for x in range(width):
-            r = labels[y, x]
-            spread[r, 0] += abs(x - centre[r, 0])
-            spread[r, 1] += abs(y - centre[r, 1])
-            touch[r, 0] += (x < frame_x) + (x >= width - frame_x)
-            touch[r, 1] += (y < frame_y) + (y >= height - frame_y)
+    for i in range(len(runs)):
+        y, first, end, r = runs[i, 0], runs[i, 1], runs[i, 2], runs[i, 3]
+        spread[r, 0] += _offsets(first, end, moments[r, 1] / moments[r, 0])
+        spread[r, 1] += (end - first) * abs(y - moments[r, 2] / moments[r, 0])
+        touch[r, 0] += max(0, min(end, frame_x) - first) + max(0, end - max(first, width - frame_x))
+        touch[r, 1] += (end - first) * ((y < frame_y) + (y >= height - frame_y))
     border = np.zeros(len(moments), np.bool_)
     for r in range(len(moments)):
         # The published code divides the pixels at the left and right by the frame's height, and the reverse.

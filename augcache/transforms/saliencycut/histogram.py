@@ -70,13 +70,30 @@ def smooth(saliency, weight, distance, delta):  # type: ignore[no-untyped-def]  
     number = len(saliency)
     near = min(max(int(np.rint(number * delta)), 2), number)
     result = np.empty(number)
+    order = np.empty(near + 1, np.int64)
     for i in range(number):
-        order = np.argsort(distance[i], kind="mergesort")[:near]
+        _nearest(distance[i], order)
         span = mass = value = 0.0
-        for j in order:
+        for j in order[:near]:
             span += distance[i, j]
             mass += weight[j]
-        for j in order:
+        for j in order[:near]:
             value += saliency[j] * weight[j] * (span - distance[i, j])
         result[i] = value / (span * mass) if span > 0 else saliency[i]
     return result
+
+
+@njit(cache=True, nogil=True)
+def _nearest(distance, order):  # type: ignore[no-untyped-def]  # numba infers
+    """Fill all but the last place of `order` with the indices of the least distances, in rising order."""
+    near = len(order) - 1
+    filled = 0
+    for j in range(len(distance)):
+        if filled == near and distance[j] >= distance[order[near - 1]]:
+            continue
+        at = filled
+        while at > 0 and distance[order[at - 1]] > distance[j]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = j
+        filled = min(filled + 1, near)
