@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sized
 from types import TracebackType
@@ -11,7 +12,7 @@ from augcache.errors import RecipeError, SourceError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source
 from augcache.recipe import Recipe
-from augcache.store import Batch, Store
+from augcache.store import Batch, Store, store_path
 from augcache.workers import cpu_count
 
 # What a crash can cost at most: a batch is committed when either is reached.
@@ -38,6 +39,15 @@ def groups(jobs: list[Any], workers: int, largest: int = 16) -> Iterator[list[An
     """Cut jobs into groups: large enough to hide the cost of sending, small enough to share out evenly."""
     size = max(1, min(largest, len(jobs) // (16 * max(workers, 1))))
     return (jobs[start : start + size] for start in range(0, len(jobs), size))
+
+
+def open_store(source: Any, store: str | os.PathLike[str] | Store | None) -> Store:
+    """Open the store to write, by default the one beside the source; raises `SourceError` for a source without path."""
+    if isinstance(store, Store):
+        return store
+    if store is None and not isinstance(source, str | os.PathLike):
+        raise SourceError("this source has no folder to put a store beside: give store=")
+    return Store(store_path(source, store), "w")
 
 
 class Writer:

@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from augcache import codec
-from augcache.batching import Writer, count_items, count_workers, groups
+from augcache.batching import Writer, count_items, count_workers, groups, open_store
 from augcache.errors import AugcacheError, SourceError
 from augcache.keys import ContentKey, content_key
 from augcache.manifest import Failure, Source
 from augcache.recipe import Recipe, Record
 from augcache.report import Progress, Report
 from augcache.sources import Item, open_source
-from augcache.store import Batch, Store, store_path
+from augcache.store import Batch, Store
 from augcache.workers import Crash, run
 
 # Items looked at together. Duplicates inside a chunk are found before anything is computed; the larger it is, the
@@ -75,10 +75,7 @@ def build(
     items = open_source(source)
     compute = recipe.bind()
     total, workers = count_items(items, limit), count_workers(workers)
-    if not isinstance(store, Store):
-        if store is None and not isinstance(source, str | os.PathLike):
-            raise SourceError("this source has no folder to put a store beside: give store=")
-        store = Store(store_path(source, store), "w")
+    store = open_store(source, store)
     state = _Build(recipe, compute, store, workers, level, Progress(total), progress)
     with store.exclusive():
         # The last picture of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.

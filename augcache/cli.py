@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -84,6 +85,40 @@ def build_any(src: str, transform: str, parameters: tuple[str, ...], **options: 
     return _build(src, Recipe(transform, **dict(map(_parameter, parameters))), **options)
 
 
+@cli.command("resize")
+@_building
+@click.option("--size", default="64", show_default=True, metavar="N|WxH", help="Width and height of the copies.")
+@click.option("--fit", type=click.Choice(["stretch", "crop", "pad"]), default="stretch", show_default=True)
+@click.option(
+    "--format",
+    "stored",
+    type=click.Choice(["raw", "webp", "jpeg"]),
+    default="raw",
+    show_default=True,
+    help="How a copy is stored: raw and webp are lossless, jpeg (quality 95) is not.",
+)
+@click.option("--max-pixels", type=click.IntRange(min=1), help="List larger pictures as failures.")
+def resize_copies(src: str, size: str, fit: str, stored: str, max_pixels: int | None, **options: Any) -> int:
+    """Store a copy of fixed size of every picture under SRC.
+
+    A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
+    """
+    from augcache.resize import resize  # cv2, only here
+
+    width, height = _size(size)
+    recipe = Recipe("resize", width=width, height=height, fit=fit, stored=stored)
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    return _build(src, recipe, run=resize, **options)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)(?:[xX]([1-9]\d*))?", text)
+    if match is None:
+        raise click.UsageError(f"--size {text}: give 64, or WIDTHxHEIGHT such as 128x96")
+    return int(match[1]), int(match[2] or match[1])
+
+
 def _parameter(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name.isidentifier():
@@ -94,13 +129,22 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, value  # a plain word is a string
 
 
-def _build(src: str, recipe: Recipe, *, store: str | None, quiet: bool, as_json: bool, **options: Any) -> int:
+def _build(
+    src: str,
+    recipe: Recipe,
+    *,
+    store: str | None,
+    quiet: bool,
+    as_json: bool,
+    run: Callable[..., Report] = build,
+    **options: Any,
+) -> int:
     from augcache import console  # rich, only where something runs
 
     path = store_path(src, store)
     try:
         with console.show(recipe.name, quiet=quiet) as progress:
-            report = build(src, recipe, path, progress=progress, **options)
+            report = run(src, recipe, path, progress=progress, **options)
     except KeyboardInterrupt:
         _say(f"interrupted: finished pictures are kept in {path}; run the same command again to go on")
         return INTERRUPTED

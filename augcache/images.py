@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from augcache.errors import SourceError
+
+# Width and height of a picture to the least width and height at which it may be decoded.
+Least = Callable[[int, int], tuple[float, float]]
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
 # By name, so that Pillow's readers that run other programs (EPS) or guess from loose magic stay out.
@@ -63,6 +68,49 @@ def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
         except _PILLOW_ERRORS as error:
             raise SourceError(_reason(error)) from error
     return seen, plain
+
+
+def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a picture as a viewer shows it, with fewer pixels where its format can: a JPEG at 1/2, 1/4 or 1/8.
+
+    Parameters
+    ----------
+    data : bytes
+        The encoded file. Of an animation the first frame is taken.
+    least : callable
+        Width and height of the whole picture to the least width and height that are wanted.
+    max_pixels : int
+        A picture of more is refused before it is decoded.
+
+    Returns
+    -------
+    ndarray
+        uint8 (H, W, 3), RGB.
+
+    Raises
+    ------
+    SourceError
+        As `decode_views`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(data, max_pixels)
+        try:
+            if image.format in ("JPEG", "MPO"):
+                _draft(image, least)
+            image = _load(image, data)
+            turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            return _seen(ImageOps.exif_transpose(image) if turned else image)
+        except _PILLOW_ERRORS as error:
+            raise SourceError(_reason(error)) from error
+
+
+def _draft(image: Image.Image, least: Least) -> None:
+    lying = image.getexif().get(_ORIENTATION, 1) in range(5, 9)  # width and height change places when it is turned
+    width, height = least(image.height, image.width) if lying else least(image.width, image.height)
+    if lying:
+        width, height = height, width
+    image.draft(None, (math.ceil(width), math.ceil(height)))  # no mode: it stays as it is
 
 
 def _load(image: Image.Image, data: bytes) -> Image.Image:

@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.images import SUFFIXES, as_pixels, decode_views, looks_like_picture
+from augcache.images import SUFFIXES, Least, as_pixels, decode_small, decode_views, looks_like_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,14 @@ class Item(ABC):
     def load(self) -> Views:
         """Read and decode the picture; raises `SourceError`."""
 
+    def load_small(self, least: Least, max_pixels: int) -> tuple[np.ndarray, bytes]:  # noqa: ARG002  # for those who can
+        """Pixels as a viewer shows them, perhaps fewer (`images.decode_small`), and the file's digest."""
+        views = self.load()
+        height, width = views.seen.shape[:2]
+        if width * height > max_pixels:
+            raise SourceError(f"{width} x {height} pixels; the most is {max_pixels}")
+        return views.seen, views.digest
+
 
 @dataclass(frozen=True, slots=True)
 class FileItem(Item):
@@ -57,12 +65,21 @@ class FileItem(Item):
 
     def load(self) -> Views:
         """Read the file once, for its digest and its pixels."""
-        try:
-            data = Path(self.path).read_bytes()
-        except OSError as error:
-            raise SourceError(f"cannot be read: {error.strerror or error}") from error
+        data = self.read()
         seen, plain = decode_views(data)
         return Views(seen, plain, xxhash.xxh3_128_digest(data))
+
+    def load_small(self, least: Least, max_pixels: int) -> tuple[np.ndarray, bytes]:
+        """Read the file once, and decode no more of it than is needed."""
+        data = self.read()
+        return decode_small(data, least, max_pixels=max_pixels), xxhash.xxh3_128_digest(data)
+
+    def read(self) -> bytes:
+        """Bytes of the file; raises `SourceError`."""
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as error:
+            raise SourceError(f"cannot be read: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)

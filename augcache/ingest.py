@@ -1,0 +1,220 @@
+"""ingest(): items whose results are keyed by their own pixels, such as resized copies and video frames."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from augcache import codec
+from augcache.batching import Writer, count_items, count_workers, groups
+from augcache.errors import AugcacheError
+from augcache.keys import ContentKey
+from augcache.manifest import Failure, Source, row_key
+from augcache.recipe import Recipe
+from augcache.report import Progress, Report
+from augcache.store import Store
+from augcache.workers import Crash, run
+
+# Items handed out before the last of them is waited for.
+CHUNK_PER_WORKER = 512
+
+
+class Named(Protocol):
+    """What `ingest` must know of an item; `augcache.sources.Item` is one."""
+
+    @property
+    def name(self) -> str:
+        """What names it in its source, and in its rows."""
+
+    @property
+    def label(self) -> str:
+        """Class name; empty where there is none, or where it is known only once the item is read."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; 0 for no file."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """Modification time of the file; 0 for no file."""
+
+
+class Items(Protocol):
+    """A source: a length, and items in an order that is the same on every run."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What a worker makes of one item.
+
+    Attributes
+    ----------
+    rows : list of Source
+        Complete manifest rows, all named as the item; one for a picture, one a frame for a video.
+    records : dict
+        Content key to the record, encoded or not, of every key in `rows`.
+    reason : str
+        Why there are none. Rows and records beside a reason are not kept.
+    """
+
+    rows: list[Source] = field(default_factory=list)
+    records: Mapping[ContentKey, bytes | Mapping[str, np.ndarray]] = field(default_factory=dict)
+    reason: str = ""
+
+
+def ingest(
+    items: Items,
+    recipe: Recipe,
+    store: str | os.PathLike[str] | Store,
+    work: Callable[[Any], Ingested],
+    *,
+    workers: int | None = None,
+    limit: int | None = None,
+    level: int = 9,
+    group: int = 16,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Work on every item that the store does not have as it now is, and store what comes of it.
+
+    Parameters
+    ----------
+    items : sized iterable of `Named`
+        The source, such as `augcache.sources.Folder`.
+    recipe : Recipe
+        Names the results; manifest rows go under ``prefix=recipe.digest``.
+    store : path-like or Store
+        Made where there is none.
+    work : callable
+        Item to `Ingested`, in a worker process; must pickle. What it raises becomes the item's failure.
+    workers : int, optional
+        Processes; default all cores. 0 works in this process.
+    limit : int, optional
+        Only the first so many items.
+    level : int
+        zstd level of records that `work` has not encoded.
+    group : int
+        Most items that travel together; 1 for items that take seconds, such as videos.
+    progress : callable, optional
+        Called with a `Progress`.
+
+    Returns
+    -------
+    Report
+        An item that added an entry is "computed"; one whose entries were all there is "reused".
+
+    Raises
+    ------
+    SourceError
+        If there are no items.
+    StoreError
+        If the store cannot be opened or written. What was committed before stays.
+
+    Notes
+    -----
+    An item is passed over when the manifest has rows of its name with the same size, mtime and label, and the store
+    has their entries. All rows of an item are committed at once, and replace its earlier ones; the rows of an item
+    that failed are removed. An interrupt keeps what is finished and is raised again.
+    """
+    started = time.monotonic()
+    total, workers = count_items(items, limit), count_workers(workers)
+    store = store if isinstance(store, Store) else Store(store, "w")
+    counts = Progress(total)
+    state = _Ingest(recipe, store, partial(work_on, work, level), workers, group, counts, progress)
+    with store.exclusive(), Writer(store, recipe, recipe.digest) as writer:
+        remaining = itertools.islice(items, total)
+        while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(workers, 1))):
+            state.chunk(chunk, writer)
+    seconds = time.monotonic() - started
+    return Report(total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex())
+
+
+@dataclass
+class _Ingest:
+    recipe: Recipe
+    store: Store
+    function: Callable[[list[Any]], list[Ingested]]
+    workers: int
+    group: int
+    counts: Progress
+    progress: Callable[[Progress], None] | None
+
+    def chunk(self, items: list[Named], writer: Writer) -> None:
+        earlier = {item.name: self._rows(item) for item in items}
+        fresh = [item for item in items if not self._is_done(item, earlier[item.name])]
+        self.counts.reused += len(items) - len(fresh)
+        self._report()
+        for group, results in run(self.function, groups(fresh, self.workers, self.group), workers=self.workers):
+            for item, result in zip(group, results, strict=True):
+                done = Ingested(reason=result.reason) if isinstance(result, Crash) else result
+                self._keep(item, done, earlier[item.name], writer)
+            writer.commit_if_due()
+            self._report()
+
+    def _rows(self, item: Named) -> list[Source]:
+        prefix = self.recipe.digest
+        row = self.store.source(item.name, prefix=prefix)
+        frames = self.store.sources(prefix + row_key(item.name) + b"\0") if row is None else ()
+        return [*frames] if row is None else [row]
+
+    def _is_done(self, item: Named, rows: list[Source]) -> bool:
+        if not rows or not item.mtime_ns:
+            return False
+        state = (item.size, item.mtime_ns, item.label)
+        if any((row.size, row.mtime_ns, row.label) != state for row in rows):
+            return False
+        return all(self.store.has(self.recipe.digest, [row.key for row in rows]))
+
+    def _keep(self, item: Named, result: Ingested, earlier: list[Source], writer: Writer) -> None:
+        stale = [row.row_key() for row in earlier]
+        if result.reason:
+            self.counts.failed += 1
+            writer.rows([], stale)
+            writer.failure(Failure(item.name, result.reason, item.size, item.mtime_ns))
+            return
+        present = self.store.has(self.recipe.digest, result.records)
+        new = [
+            key
+            for key, there in zip(result.records, present, strict=True)
+            if not there and key not in writer.batch.records
+        ]
+        for key in new:
+            data = result.records[key]
+            assert isinstance(data, bytes)  # encoded in the worker
+            writer.record(key, data)
+        writer.rows(result.rows, stale)
+        self.counts.computed += bool(new)
+        self.counts.reused += not new
+
+    def _report(self) -> None:
+        if self.progress is not None:
+            self.progress(self.counts)
+
+
+def work_on(work: Callable[[Any], Ingested], level: int, items: Iterable[Any]) -> list[Ingested]:
+    """Worker: the result of each item, with its records encoded."""
+    return [_work_on_one(work, level, item) for item in items]
+
+
+def _work_on_one(work: Callable[[Any], Ingested], level: int, item: Any) -> Ingested:
+    try:
+        result = work(item)
+        records = {
+            key: record if isinstance(record, bytes) else codec.encode(record, level=level)
+            for key, record in result.records.items()
+        }
+    except AugcacheError as error:
+        return Ingested(reason=str(error))
+    except Exception as error:  # noqa: BLE001  # one file that breaks a decoder must not stop the rest
+        return Ingested(reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    return Ingested(result.rows, records, result.reason)

@@ -1,0 +1,85 @@
+"""resize(): copies of fixed size of every picture of a source, keyed by their own pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from augcache.batching import count_items, open_store
+from augcache.images import MAX_PIXELS, Least
+from augcache.ingest import Ingested, ingest
+from augcache.keys import content_key
+from augcache.manifest import Source
+from augcache.recipe import Recipe
+from augcache.report import Progress, Report
+from augcache.sources import Item, open_source
+from augcache.store import Store
+from augcache.transforms.resize import place, render, store_as
+
+
+def resize(
+    source: Any,
+    recipe: Recipe,
+    store: str | os.PathLike[str] | Store | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+    limit: int | None = None,
+    level: int = 9,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Store a copy of fixed size of every picture.
+
+    Parameters
+    ----------
+    source : path-like, source or map-style data set
+        As for `build`.
+    recipe : Recipe
+        ``Recipe("resize", width=64, height=64, ...)``; see `augcache.transforms.resize`.
+    store : path-like or Store, optional
+        Default: ``$AUGCACHE_STORE``, else the source's name with ``.augcache`` beside it.
+    max_pixels : int
+        A picture of more is listed as a failure.
+    workers, limit, level, progress
+        As for `build`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    SourceError, StoreError
+        As `build`.
+
+    Notes
+    -----
+    A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white, 16 bits scaled.
+    It is stored under the hash of its own pixels, so a loader that reads copies and hashes them finds what was
+    computed from them. Large JPEGs are decoded at 1/2, 1/4 or 1/8 by their own scaled decoding, then filtered.
+    """
+    items = open_source(source)
+    count_items(items, limit)  # before a store is made
+    work = partial(copy_item, recipe, max_pixels)
+    return ingest(
+        items, recipe, open_store(source, store), work, workers=workers, limit=limit, level=level, progress=progress
+    )
+
+
+def copy_item(recipe: Recipe, max_pixels: int, item: Item) -> Ingested:
+    """Worker: the copy of one item."""
+    params = recipe.params
+    into, fit = (params["width"], params["height"]), params["fit"]
+    image, digest = item.load_small(least(into, fit), max_pixels)
+    copy = render(image, place(image.shape[1], image.shape[0], into, fit), into)
+    record, pixels = store_as(copy, params["stored"])
+    key = content_key(pixels)
+    row = Source(item.name, key, item.size, item.mtime_ns, digest, item.label)
+    return Ingested([row], {key: record})
+
+
+def least(into: tuple[int, int], fit: str) -> Least:
+    """Size of a picture to the least size at which it may be decoded."""
+    return lambda width, height: place(width, height, into, fit).least()

@@ -1,0 +1,176 @@
+"""resize: a copy of fixed size, and where the picture lies in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from augcache.errors import CorruptError, RecipeError
+from augcache.recipe import Record, transform
+
+FITS = ("stretch", "crop", "pad")
+FORMATS = ("raw", "webp", "jpeg")
+_ENCODING = {
+    "webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100 means lossless
+    # Full colour resolution: half of 64 pixels is too little.
+    "jpeg": [
+        *(cv2.IMWRITE_JPEG_QUALITY, 95),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    ],
+}
+LARGEST_SIDE = 16_384
+# A copy is filtered from at least this many pixels a pixel and side; what a JPEG decoder or a box filter has
+# averaged before then no longer shows.
+MARGIN = 2.5
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a picture lies in its copy.
+
+    Attributes
+    ----------
+    box : tuple of float
+        Left, top, right, bottom of what is kept of the picture, in shares of its width and height.
+    width, height : int
+        Size of what is kept, in the copy.
+    left, top : int
+        Where it lies in the copy; what is around it is black, and 0 in a mask.
+    """
+
+    box: tuple[float, float, float, float]
+    width: int
+    height: int
+    left: int = 0
+    top: int = 0
+
+    def least(self, margin: float = MARGIN) -> tuple[float, float]:
+        """Width and height below which the whole picture must not be decoded."""
+        left, top, right, bottom = self.box
+        return margin * self.width / (right - left), margin * self.height / (bottom - top)
+
+
+def place(width: int, height: int, into: tuple[int, int], fit: str) -> Placement:
+    """Place a picture of `width` x `height` pixels into a copy.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the picture.
+    into : tuple of int
+        Width and height of the copy.
+    fit : {"stretch", "crop", "pad"}
+        Fill the copy with all of the picture, whatever that does to its shape; keep its shape, and fill the copy
+        with the middle of it; or keep its shape, and put all of it in the middle of the copy.
+    """
+    wide, high = into
+    if fit == "crop":
+        share_x, share_y = min(1.0, height * wide / (high * width)), min(1.0, width * high / (wide * height))
+        box = ((1 - share_x) / 2, (1 - share_y) / 2, (1 + share_x) / 2, (1 + share_y) / 2)
+        return Placement(box, wide, high)
+    if fit == "pad":
+        scale = min(wide / width, high / height)
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        return Placement((0, 0, 1, 1), *inner, (wide - inner[0]) // 2, (high - inner[1]) // 2)
+    return Placement((0, 0, 1, 1), wide, high)
+
+
+def render(image: np.ndarray, placement: Placement, into: tuple[int, int]) -> np.ndarray:
+    """Make the copy: Lanczos over all the pixels that fall into one, or nearest neighbour for a mask.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (H, W, 3) picture, or uint8 (H, W) mask.
+    placement : Placement
+        From `place`.
+    into : tuple of int
+        Width and height of the copy.
+
+    Returns
+    -------
+    ndarray
+        uint8 (height, width, 3) or (height, width).
+    """
+    high, wide = image.shape[:2]
+    left, top, right, bottom = placement.box
+    box = (left * wide, top * high, right * wide, bottom * high)
+    size = placement.width, placement.height
+    if image.ndim == 2:
+        kept = Image.fromarray(image).resize(size, Image.Resampling.NEAREST, box)
+    else:
+        kept = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, box, reducing_gap=MARGIN)
+    if size == into:
+        return np.asarray(kept)
+    copy = np.zeros((into[1], into[0], *image.shape[2:]), np.uint8)
+    copy[placement.top : placement.top + size[1], placement.left : placement.left + size[0]] = np.asarray(kept)
+    return copy
+
+
+def store_as(copy: np.ndarray, stored: str) -> tuple[Record, np.ndarray]:
+    """Return the record of a copy, and the pixels that come back from it."""
+    if stored == "raw":
+        return {"image": copy}, copy
+    done, data = cv2.imencode(f".{stored}", cv2.cvtColor(copy, cv2.COLOR_RGB2BGR), _ENCODING[stored])
+    if not done:
+        raise RecipeError(f"a copy of {copy.shape[1]} x {copy.shape[0]} pixels cannot be stored as {stored}")
+    return {"encoded": data.reshape(-1)}, copy if stored == "webp" else decode_encoded(data)
+
+
+def decode_encoded(data: np.ndarray) -> np.ndarray:
+    """Pixels of a record's ``encoded``: uint8 (n,) to uint8 (H, W, 3) RGB."""
+    copy = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if copy is None:
+        raise CorruptError("record: its encoded picture cannot be decoded")
+    return np.asarray(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB))
+
+
+def _validate(*, width: int, height: int, fit: str, stored: str, masks: bool) -> None:
+    for name, side in (("width", width), ("height", height)):
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_SIDE:
+            raise RecipeError(f"{name} {side!r}: give a whole number of pixels from 1 to {LARGEST_SIDE}")
+    if fit not in FITS:
+        raise RecipeError(f"fit {fit!r}: give one of {', '.join(FITS)}")
+    if stored not in FORMATS:
+        raise RecipeError(f"format {stored!r}: give one of {', '.join(FORMATS)}")
+    if not isinstance(masks, bool):
+        raise RecipeError(f"masks {masks!r}: give true or false")
+
+
+@transform(version=1, validate=_validate)
+def resize(
+    image: np.ndarray,
+    *,
+    width: int = 64,
+    height: int = 64,
+    fit: str = "stretch",
+    stored: str = "raw",
+    masks: bool = False,  # noqa: ARG001  # tells copies with masks from those without; `augcache.resize` adds them
+) -> Record:
+    """Make a copy of fixed size.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (H, W, 3) RGB.
+    width, height : int
+        Of the copy.
+    fit : {"stretch", "crop", "pad"}
+        See `place`.
+    stored : {"raw", "webp", "jpeg"}
+        Pixels as they are, compressed by the store; lossless WebP: smaller, slower to read; JPEG of quality 95
+        (4:4:4): smaller still, and not lossless, so that the copy's pixels are those that come back from it.
+    masks : bool
+        Whether the record has a mask beside the picture.
+
+    Returns
+    -------
+    dict
+        ``image`` uint8 (height, width, 3), or ``encoded`` uint8 (n,), the bytes of a WebP or JPEG file.
+    """
+    into = (width, height)
+    copy = render(image, place(image.shape[1], image.shape[0], into, fit), into)
+    return store_as(copy, stored)[0]
