@@ -11,6 +11,7 @@ from augcache._version import __version__
 from augcache.build import build
 
 if TYPE_CHECKING:
+    from augcache.cached import CachedImages
     from augcache.dataset import HashedSaliencyDataset, SaliencyLookup
     from augcache.errors import AugcacheError
     from augcache.jitter import PaletteJitter
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # and build workers must not pay.
 _HOMES = {
     "AugcacheError": "errors",
+    "CachedImages": "cached",
     "HashedSaliencyDataset": "dataset",
     "PaletteJitter": "jitter",
     "Recipe": "recipe",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "AugcacheError",
+    "CachedImages",
     "HashedSaliencyDataset",
     "PaletteJitter",
     "Recipe",

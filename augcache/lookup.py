@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from augcache.choice import choose
 from augcache.codec import StoredRecord
-from augcache.errors import MissError, RecipeError, StoreError
+from augcache.errors import MissError, RecipeError
 from augcache.jitter import PaletteJitter
 from augcache.keys import ContentKey
 from augcache.recipe import Recipe, Record
 from augcache.store import Store
-from augcache.views import NEEDS, check_view, render
+from augcache.views import NEEDS, check_view, render, segments, segments_image
 
 ON_MISS = ("error", "original", "compute")
 
@@ -68,14 +71,21 @@ class Lookup:
         record: StoredRecord | Record,
         image: np.ndarray | None,
         uniform: Callable[[tuple[int, int]], np.ndarray],
-        *,
-        planar: bool = False,
-    ) -> np.ndarray:
-        """Return the view's uint8 picture, (H, W, 3) or planar (3, H, W), re-coloured with numbers from `uniform`."""
-        palette = record["palette"] if self.view == "segments" else np.empty((0, 3), np.uint8)
-        if self.jitter is not None and len(palette):
-            palette = self.jitter(palette, uniform(self.jitter.draws(len(palette))))
-        return render(record, self.view, palette=palette, image=image, planar=planar)
+        output: str = "array",
+    ) -> Any:
+        """Return the view, re-coloured with numbers from `uniform`.
+
+        As `output` says: "array", uint8 (H, W, 3); "planes", uint8 (3, H, W); "pil", a PIL image.
+        """
+        if self.view == "segments":
+            palette = record["palette"]
+            if self.jitter is not None:
+                palette = self.jitter(palette, uniform(self.jitter.draws(len(palette))))
+            if output == "pil":
+                return segments_image(record["labels"], palette)
+            return segments(record["labels"], palette, planar=output == "planes")
+        picture = render(record, self.view, image=image, planar=output == "planes")
+        return Image.fromarray(picture) if output == "pil" else picture
 
 
 def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recipe:
@@ -96,22 +106,7 @@ def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recip
         If the store holds no such recipe, or none or several that fit.
     """
     check_view(view)
-    recipes = store.recipes()
-    listing = "; ".join(f"{each.digest.hex()[:8]} = {each.name} {each.params_json}" for each in recipes) or "none"
-    if recipe is not None:
-        digest = recipe.digest.hex() if isinstance(recipe, Recipe) else recipe.lower()
-        found = [each for each in recipes if digest and each.digest.hex().startswith(digest)]
-        if len(found) != 1:
-            problem = "no recipe" if not found else "several recipes"
-            raise StoreError(f"{store.path}: {problem} {digest!r}; it holds: {listing}")
-        return found[0]
-    fitting = [each for each in recipes if _fits(store, each, view)]
-    if not fitting:
-        raise StoreError(f"{store.path}: no recipe here gives the view {view!r}; it holds: {listing}")
-    if len(fitting) > 1:
-        listing = "; ".join(f"{each.digest.hex()[:8]} = {each.name} {each.params_json}" for each in fitting)
-        raise StoreError(f"{store.path}: several recipes would fit; choose one with recipe=: {listing}")
-    return fitting[0]
+    return choose(store, recipe, lambda each: _fits(store, each, view), f"the view {view!r}")
 
 
 def _fits(store: Store, recipe: Recipe, view: str) -> bool:

@@ -13,18 +13,19 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 LAYERS = [
     ["_version", "errors", "report"],
     ["keys", "codec", "recipe", "jitter"],
+    ["arrow"],
     ["manifest", "images", "environment", "transforms"],
     ["tables", "sources", "workers", "video"],
     ["store", "views"],
-    ["batching", "listing"],
+    ["batching", "listing", "choice"],
     ["build", "ingest"],
     ["lookup", "testing", "console"],
-    ["dataset", "preview", "resize"],
+    ["dataset", "preview", "resize", "cached"],
     ["cli"],
     ["__main__", "__init__"],
 ]
 ONLY_IN = {
-    "torch": {"dataset"},
+    "torch": {"dataset", "cached"},
     "lmdb": {"environment"},
     "joblib": {"workers"},
     "click": {"cli"},
