@@ -121,6 +121,8 @@ def check_size(size: tuple[int, int] | None, fit: str) -> None:
 def _decode(
     path: Path, sampling: Sampling, size: tuple[int, int] | None, fit: str, progress: Callable[[], None]
 ) -> Iterator[Frame]:
+    import av.error
+
     convert = Converter(size, fit)
     given, last = 0, -1
     for first_try in (True, False):
@@ -134,8 +136,10 @@ def _decode(
                         yield Frame(index, seconds, *convert(picture))
                         given, last = given + 1, index
                 return
-            except NotIndexed:
-                continue  # frames given so far are proven; the rest is found by a full decode
+            except (NotIndexed, av.error.FFmpegError) as error:
+                # Frames given so far are proven; the rest is found by a full decode.
+                if way is _sequential:
+                    raise VideoError(f"{path}: {_reason(error)}; {_count(given)} read before that", given) from error
             except _Stopped as stop:
                 raise VideoError(f"{path}: {stop}; {_count(given)} read before that", given) from stop.__cause__
 
@@ -253,15 +257,16 @@ def _sequential(
     import av.error
 
     over, under = _time_base(stream)
-    # An AVI has no presentation times, and FFmpeg's guess at them misorders B-frames; it does have a fixed rate.
+    # An AVI has no presentation times, and FFmpeg's guess at them misorders B-frames; its ticks are frames.
     timed, rate = container.format.name != "avi", float(stream.guessed_rate or stream.average_rate or 25)
     index, first, seconds = 0, None, 0.0
     try:
         for frame in _frames(container, stream, progress):
             pts = frame.pts
             first = pts if first is None else first
-            guess = pts is None or first is None or not timed
-            seconds = index / rate if guess else (pts - first) * over / under  # type: ignore[operator]  # see guess
+            if not timed:
+                pts, first = index, 0
+            seconds = index / rate if pts is None or first is None else (pts - first) * over / under
             if picker.wants(index, seconds, frame.key_frame):
                 yield index, seconds, frame
             if picker.done:

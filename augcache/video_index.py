@@ -4,7 +4,8 @@ The rule. A packet may be left undecoded only where its own bytes prove that no 
 frame of the count:
 
 1. Packets are taken in runs that start at a frame from which decoding can always start afresh: an IDR picture of H.264
-   or HEVC, a key frame of VP8, VP9 or AV1, every frame of an intra-only codec. A run is decoded alone or not at all.
+   or HEVC, a key frame of VP8, VP9 or AV1, an I-frame of MPEG-4 without B-frames, every frame of an intra-only codec.
+   A run is decoded alone or not at all.
 2. In a run that holds a wanted frame, frames that no other frame refers to and that nobody wants are left out, and
    decoding stops after the last wanted one.
 3. The index of a frame is its rank by presentation time. That needs a time on every packet, no two alike, no run
@@ -148,6 +149,8 @@ def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[V
     """Pick what reads a stream's packets, by FFmpeg's names of format and decoder; NotIndexed where nothing can."""
     if codec in INTRA_CODECS and container in INTRA_CONTAINERS:
         return _intra
+    if codec == "mpeg4" and container in INTRA_CONTAINERS:
+        return lambda packet: _mpeg4(packet, extradata)
     if container not in CONTAINERS:
         raise NotIndexed(f"container {container}")
     if codec in ("h264", "hevc"):
@@ -223,6 +226,22 @@ def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
     if pictures != 1:
         raise NotIndexed("a packet that is not one frame")
     return Picture(idr, True, reference, packet.is_keyframe and not idr)
+
+
+def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
+    """ISO/IEC 14496-2, 6.2.5: a video object plane starts with its coding type, I, P, B or S.
+
+    Without B nothing is reordered, and an I plane is a fresh start. A plane of a few bytes may be one that is "not
+    coded", for which decoders give no frame.
+    """
+    head, mark, plane = bytes(packet).partition(b"\0\0\1\xb6")
+    kind = plane[0] >> 6
+    if not mark or len(plane) < 9 or kind == 2 or b"\0\0\1\xb6" in plane:
+        raise NotIndexed("B-frames, or a packet that is not one frame")
+    for part in head.split(b"\0\0\1")[1:]:
+        if 0x20 <= part[0] <= 0x2F and part not in extradata:
+            raise NotIndexed("the stream changes its parameters")
+    return Picture(fresh=kind == 0, shown=True, reference=True)
 
 
 def _vp8(packet: Packet[VideoStream]) -> Picture:
