@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from augcache.codec import StoredRecord
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images import as_pixels, decode_views
 from augcache.jitter import PaletteJitter
 from augcache.keys import content_key
 from augcache.listing import Listing, from_folder, from_manifest
 from augcache.lookup import Lookup, choose_recipe
-from augcache.recipe import Recipe
+from augcache.recipe import Recipe, Record
 from augcache.store import Store, store_path
 
 OUTPUTS = ("pil", "array", "tensor")
@@ -29,18 +30,18 @@ def _uniform(shape: tuple[int, ...]) -> np.ndarray:
     return torch.rand(shape).numpy()
 
 
+def _view(lookup: Lookup, record: StoredRecord | Record, original: np.ndarray | None, output: str) -> Any:
+    """Give a record's view as the wanted type."""
+    if output == "tensor":
+        return torch.from_numpy(lookup.picture(record, original, _uniform, "planes"))
+    return lookup.picture(record, original, _uniform, output)
+
+
 def _output_of(image: Any) -> str:
     """Which of `OUTPUTS` a picture is."""
     if isinstance(image, Image.Image):
         return "pil"
     return "tensor" if isinstance(image, torch.Tensor) else "array"
-
-
-def _as_output(picture: np.ndarray, output: str) -> Any:
-    """Wrap an array, planar for "tensor", as the wanted type; shares its memory where the type allows it."""
-    if output == "pil":
-        return Image.fromarray(picture)
-    return torch.from_numpy(picture) if output == "tensor" else picture
 
 
 class SaliencyLookup:
@@ -92,10 +93,7 @@ class SaliencyLookup:
             return image
         pixels = as_pixels(image)
         record = lookup.record(content_key(pixels), "this picture", lambda: pixels)
-        if record is None:
-            return image
-        output = _output_of(image)
-        return _as_output(lookup.picture(record, pixels, _uniform, planar=output == "tensor"), output)
+        return image if record is None else _view(lookup, record, pixels, _output_of(image))
 
     def __repr__(self) -> str:
         lookup = self.lookup
@@ -217,7 +215,7 @@ class HashedSaliencyDataset(Dataset[Any]):
             if record is None:
                 items.append(self[index])  # a miss
                 continue
-            picture = self._picture(record, None)
+            picture = _view(self.lookup, record, None, self.output)
             items.append(((picture if self.transform is None else self.transform(picture)), self.targets[index]))
         return items
 
@@ -231,16 +229,14 @@ class HashedSaliencyDataset(Dataset[Any]):
             key = content_key(original)  # new or changed: it may be a picture that the store knows by another name
         assert key is not None  # one of the two
         record = lookup.record(key, name, lambda: self._original(listing, index))
-        return self._as_read(self._original(listing, index)) if record is None else self._picture(record, original)
-
-    def _picture(self, record: Any, original: np.ndarray | None) -> Any:
-        planar = self.output == "tensor"
-        return _as_output(self.lookup.picture(record, original, _uniform, planar=planar), self.output)
+        if record is None:
+            return self._as_read(self._original(listing, index))
+        return _view(lookup, record, original, self.output)
 
     def _as_read(self, pixels: np.ndarray) -> Any:
-        if self.output == "tensor":
-            pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        return _as_output(pixels, self.output)
+        if self.output == "pil":
+            return Image.fromarray(pixels)
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()) if self.output == "tensor" else pixels
 
     def _original(self, listing: Listing, index: int) -> np.ndarray:
         name = listing.names[index]

@@ -236,7 +236,9 @@ def as_pixels(image: Any) -> np.ndarray:
         If it is something else, such as floats or a batch.
     """
     if isinstance(image, Image.Image):
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        from augcache.arrow import rgb_pixels  # ctypes, for pictures in memory alone
+
+        return rgb_pixels(image if image.mode == "RGB" else image.convert("RGB"))
     tensor = not isinstance(image, np.ndarray) and hasattr(image, "detach") and hasattr(image, "numpy")
     array = image.detach().cpu().numpy() if tensor else image
     if not isinstance(array, np.ndarray):

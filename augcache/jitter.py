@@ -74,6 +74,8 @@ class PaletteJitter:
             # A permutation of the chosen regions: their sorted positions take the colours in drawn order.
             palette[np.sort(chosen)] = palette[chosen]
         if self.strength:
-            shifted = palette + np.rint((2 * shift - 1) * (255 * self.strength))
-            palette = np.clip(shifted, 0, 255).astype(np.uint8)
+            largest = 255 * self.strength
+            # Rounds half up; one expression fewer than np.rint, in a place that every sample passes.
+            shifted = palette + (shift * (2 * largest) + (0.5 - largest))
+            palette = np.clip(shifted, 0.0, 255.0, out=shifted).astype(np.uint8)
         return palette

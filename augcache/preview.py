@@ -106,7 +106,7 @@ def _strip(number: int, row: Source, record: Mapping[str, np.ndarray], original:
         original = None  # the file is another one by now
     pictures = [original, None, flat, None]
     if "region_saliency" in record:
-        pictures[1] = render(record, "saliency", palette=palette, image=None)
+        pictures[1] = render(record, "saliency")
     if "cut" in record:
         pictures[3] = _outlined(flat if original is None else original, record["cut"])
     for seed in range(3):

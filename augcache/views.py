@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from augcache.errors import RecipeError
 from augcache.transforms.saliencycut import saliency_map
@@ -56,13 +57,17 @@ def segments(labels: np.ndarray, palette: np.ndarray, *, planar: bool = False) -
     return planes
 
 
+def segments_image(labels: np.ndarray, palette: np.ndarray) -> Image.Image:
+    """`segments` as a PIL image of mode RGB, by Pillow's own palette: Pillow is slow to take in RGB arrays."""
+    if labels.dtype != np.uint8:
+        return Image.fromarray(segments(labels, palette))
+    image = Image.frombuffer("P", labels.shape[::-1], labels, "raw", "P", 0, 1)
+    image.putpalette(palette[:256].tobytes())
+    return image.convert("RGB")
+
+
 def render(
-    record: Mapping[str, np.ndarray],
-    view: str,
-    *,
-    palette: np.ndarray,
-    image: np.ndarray | None,
-    planar: bool = False,
+    record: Mapping[str, np.ndarray], view: str, *, image: np.ndarray | None = None, planar: bool = False
 ) -> np.ndarray:
     """Make the picture of a view.
 
@@ -71,11 +76,9 @@ def render(
     record : mapping
         A saliency record.
     view : {"segments", "saliency", "cut", "cutout"}
-        Regions in the palette's colours; saliency as grey; the cut as white on black; the original with what is
-        outside the cut set to zero.
-    palette : ndarray
-        uint8 (K, 3), used by "segments".
-    image : ndarray or None
+        Regions in their mean colours; saliency as grey; the cut as white on black; the original with what is outside
+        the cut set to zero.
+    image : ndarray, optional
         uint8 (H, W, 3), the original; needed by "cutout" alone.
     planar : bool
         Give (3, H, W) instead of (H, W, 3).
@@ -85,8 +88,9 @@ def render(
     ndarray
         uint8, RGB.
     """
+    check_view(view)
     if view == "segments":
-        return segments(record["labels"], palette, planar=planar)
+        return segments(record["labels"], record["palette"], planar=planar)
     if view == "cutout":
         if image is None:
             raise RecipeError("view 'cutout' needs the original pictures, and a store holds none: give the folder")

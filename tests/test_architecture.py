@@ -17,10 +17,12 @@ LAYERS = [
     ["manifest", "images", "environment", "transforms"],
     ["tables", "sources", "workers", "video"],
     ["store", "views"],
-    ["batching", "listing", "choice"],
+    ["batching", "listing", "choice", "entries"],
     ["build", "ingest"],
     ["lookup", "testing", "console"],
     ["dataset", "preview", "resize", "cached"],
+    ["originals", "merge", "upkeep", "export"],
+    ["verify"],
     ["cli"],
     ["__main__", "__init__"],
 ]

@@ -137,3 +137,11 @@ def test_misuse_is_named(image, message):
     """Floats, batches and file names are told apart in the message."""
     with pytest.raises(SourceError, match=message):
         as_pixels(image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (256, 256), (1001, 7), (4000, 3000)])
+def test_pixels_of_a_pil_image_are_those_of_numpy(size):
+    """The quick way out of Pillow gives what np.asarray gives, for pictures of every size."""
+    image = Image.effect_noise(size, 90).convert("RGB")
+    assert np.array_equal(as_pixels(image), np.asarray(image))
+    assert np.array_equal(as_pixels(image.crop((0, 0, 1, 1))), np.asarray(image)[:1, :1])
