@@ -8,7 +8,6 @@ in a frame that no wanted frame needs goes unseen, and such a frame still counts
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,12 @@ from numpy.typing import NDArray
 
 from augcache.errors import SourceError
 from augcache.video_convert import Converter
-from augcache.video_index import NotIndexed, Run, examiner, runs
-from augcache.video_length import cut_short
+from augcache.video_index import NotIndexed
+from augcache.video_routes import Stopped, has_rule, indexed, reason, sequential
 from augcache.video_sampling import Picker, Sampling
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 __all__ = ["FITS", "Frame", "Sampling", "VideoError", "decode"]
@@ -128,8 +126,8 @@ def _decode(
     for first_try in (True, False):
         with _open(path) as container:
             stream = _stream(path, container)
-            may_skip = first_try and not sampling.wants_all and _has_rule(container, stream)
-            way = _indexed if may_skip else _sequential
+            may_skip = first_try and not sampling.wants_all and has_rule(container, stream)
+            way = indexed if may_skip else sequential
             try:
                 for index, seconds, picture in way(container, stream, Picker(sampling), progress):
                     if index > last:
@@ -138,22 +136,14 @@ def _decode(
                 return
             except (NotIndexed, av.error.FFmpegError) as error:
                 # Frames given so far are proven; the rest is found by a full decode.
-                if way is _sequential:
-                    raise VideoError(f"{path}: {_reason(error)}; {_count(given)} read before that", given) from error
-            except _Stopped as stop:
+                if way is sequential:
+                    raise VideoError(f"{path}: {reason(error)}; {_count(given)} read before that", given) from error
+            except Stopped as stop:
                 raise VideoError(f"{path}: {stop}; {_count(given)} read before that", given) from stop.__cause__
 
 
 def _count(given: int) -> str:
     return f"{given or 'no'} wanted frame{'s' * (given != 1)} {'was' if given == 1 else 'were'}"
-
-
-class _Stopped(Exception):
-    """Decoding ended before the video did; the message says where and why."""
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _open(path: Path) -> InputContainer:
@@ -166,7 +156,7 @@ def _open(path: Path) -> InputContainer:
         # "file:" keeps a colon in a name from being read as a protocol, and a playlist away from the network.
         container = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: it cannot be opened as a video ({_reason(error)})") from error
+        raise VideoError(f"{path}: it cannot be opened as a video ({reason(error)})") from error
     if container.format.name == "tty":  # FFmpeg plays any .txt file as a film of its letters
         container.close()
         raise VideoError(f"{path}: a text file, not a video")
@@ -187,132 +177,3 @@ def _stream(path: Path, container: InputContainer) -> VideoStream:
         raise VideoError(f"{path}: there is no decoder for its codec")
     video[0].codec_context.thread_count = 1  # a process per core beats threads, and keeps frames in step with packets
     return video[0]
-
-
-def _has_rule(container: InputContainer, stream: VideoStream) -> bool:
-    try:
-        examiner(container.format.name, stream.codec_context.name, stream.codec_context.extradata or b"")
-    except NotIndexed:
-        return False
-    return True
-
-
-Found = tuple[int, float, "VideoFrame"]
-
-
-def _indexed(
-    container: InputContainer, stream: VideoStream, picker: Picker, progress: Callable[[], None]
-) -> Iterator[Found]:
-    """Decode only what the packets prove to be needed; raise NotIndexed at the first thing that does not fit."""
-    codec = stream.codec_context
-    examine = examiner(container.format.name, codec.name, codec.extradata or b"")
-    over, under = _time_base(stream)
-    index, first = 0, None
-    for run in runs(container.demux(stream), examine, codec.reorder_depth):
-        wanted: dict[int, tuple[int, float]] = {}
-        for position in run.order:
-            if run.pictures[position].recovery and picker.sampling.keyframes:
-                raise NotIndexed("key frames that do not stand alone")
-            pts = run.times[position]
-            first = pts if first is None else first
-            seconds = (pts - first) * over / under
-            if picker.wants(index, seconds, run.pictures[position].fresh):
-                wanted[position] = (index, seconds)
-            index += 1
-        progress()
-        if wanted:
-            yield from _decode_run(stream, run, wanted, progress)
-        if picker.done:
-            return
-    _check_whole(container)
-
-
-def _decode_run(
-    stream: VideoStream, run: Run, wanted: dict[int, tuple[int, float]], progress: Callable[[], None]
-) -> Iterator[Found]:
-    import av.error
-
-    needed = run.needed(set(wanted))
-    expected = deque(sorted((run.times[i], i) for i in needed if run.pictures[i].shown))
-    try:
-        for packet in [*(run.packets[i] for i in needed), None]:
-            for frame in stream.codec_context.decode(packet):
-                pts, position = expected.popleft() if expected else (None, -1)
-                if frame.pts != pts or frame.is_corrupt:
-                    raise NotIndexed("the decoder gives other frames than the packets promise")
-                if position in wanted:
-                    yield *wanted[position], frame
-            progress()
-    except av.error.FFmpegError as error:
-        raise NotIndexed(_reason(error)) from error
-    if expected:
-        raise NotIndexed("the decoder gives fewer frames than the packets promise")
-    stream.codec_context.flush_buffers()
-
-
-def _sequential(
-    container: InputContainer, stream: VideoStream, picker: Picker, progress: Callable[[], None]
-) -> Iterator[Found]:
-    """Decode everything from the start and count."""
-    import av.error
-
-    over, under = _time_base(stream)
-    # An AVI has no presentation times, and FFmpeg's guess at them misorders B-frames; its ticks are frames.
-    timed, rate = container.format.name != "avi", float(stream.guessed_rate or stream.average_rate or 25)
-    index, first, seconds = 0, None, 0.0
-    try:
-        for frame in _frames(container, stream, progress):
-            pts = frame.pts
-            first = pts if first is None else first
-            if not timed:
-                pts, first = index, 0
-            seconds = index / rate if pts is None or first is None else (pts - first) * over / under
-            if picker.wants(index, seconds, frame.key_frame):
-                yield index, seconds, frame
-            if picker.done:
-                return
-            index += 1
-    except av.error.FFmpegError as error:
-        where = f"after frame {index - 1}, {seconds:.2f} s," if index else "before the first frame"
-        raise _Stopped(f"stopped {where} ({_reason(error)})") from error
-    if index == 0:
-        raise _Stopped("there is no frame in it that can be decoded")
-    _check_whole(container)
-
-
-def _frames(container: InputContainer, stream: VideoStream, progress: Callable[[], None]) -> Iterator[VideoFrame]:
-    """All frames; on damage those before it, then the error."""
-    import av.error
-
-    codec = stream.codec_context
-    started, ahead = False, None
-    for packet in container.demux(stream):
-        if packet.size == 0 and packet.dts is not None:
-            continue  # an AVI's "same picture again"; the decoder would take it for the end
-        started = started or packet.is_keyframe
-        try:
-            frames = codec.decode(packet)
-        except av.error.FFmpegError:
-            if not started:
-                continue  # a recording that starts between key frames: nothing was lost that could have been had
-            # What the decoder still holds is good, but for the packet ahead of the damage, which may reach into it.
-            if packet.pts is not None and ahead is not None:
-                before = min(packet.pts, ahead)
-                yield from (f for f in codec.decode(None) if f.pts is not None and f.pts < before)
-            raise
-        ahead = packet.pts
-        yield from frames
-        progress()
-
-
-def _time_base(stream: VideoStream) -> tuple[int, int]:
-    """Seconds per tick as a ratio."""
-    base = stream.time_base
-    assert base is not None  # FFmpeg gives every stream one
-    return base.numerator, base.denominator
-
-
-def _check_whole(container: InputContainer) -> None:
-    short = cut_short(Path(container.name.removeprefix("file:")), container.format.name)
-    if short:
-        raise _Stopped(short)
