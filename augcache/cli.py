@@ -202,6 +202,81 @@ def preview(store: str, output: str, count: int, recipe: str | None, source: str
     return OK
 
 
+_quiet = click.option("--quiet", is_flag=True, help="No progress.")
+
+
+@cli.command("verify")
+@click.argument("store")
+@click.option("--recompute", type=click.IntRange(min=0), default=0, metavar="N", help="Compute N entries anew.")
+@click.option("--sources", is_flag=True, help="List the sources that changed, vanished or are new.")
+@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
+@_quiet
+@_json
+def verify_store(store: str, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Check every checksum, array and table of STORE; exit with 1 where something is wrong."""
+    from augcache.verify import verify  # cv2, only here
+
+    result = _watched("verify", verify, store, quiet=quiet, **options)
+    shown = result if as_json else dataclasses.replace(result, problems=[])
+    _print(shown, as_json)
+    for problem in result.problems:
+        for name in () if as_json else problem.names:
+            click.echo(f"{problem.kind}\t{name}")
+        _say(f"augcache: {result.store}: {len(problem.names)} {problem.kind}; {problem.advice}")
+    return ERROR if result.problems else OK
+
+
+@cli.command("merge")
+@click.argument("dst")
+@click.argument("src", nargs=-1, required=True)
+@_quiet
+@_json
+def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> int:
+    """Copy what the stores SRC hold into the store DST. Nothing in DST is overwritten."""
+    from augcache.merge import merge
+
+    result = _watched("merge", merge, dst, src, quiet=quiet)
+    _print(result, as_json)
+    if result.corrupt:
+        _say(f"augcache: {result.corrupt} corrupt entries were left out; run the build again to make them anew")
+    if result.clashes:
+        _say(f"augcache: {result.clashes} names stand for another picture in {dst}, which keeps its own")
+    return SOME_FAILED if result.corrupt else OK
+
+
+@cli.command("prune")
+@click.argument("store")
+@click.option("--recipe", required=True, help="Start of the recipe's digest; see 'augcache info'.")
+@_quiet
+@_json
+def prune_recipe(store: str, recipe: str, quiet: bool, as_json: bool) -> int:
+    """Delete a recipe's entries, failures and manifest rows from STORE."""
+    from augcache.upkeep import prune
+
+    _print(_watched("prune", prune, store, recipe, quiet=quiet), as_json)
+    _say(f"Give the space back to the disk: augcache compact {store}")
+    return OK
+
+
+@cli.command("compact")
+@click.argument("store")
+@_quiet
+@_json
+def compact_store(store: str, quiet: bool, as_json: bool) -> int:
+    """Make the file of STORE as small as its entries allow."""
+    from augcache.upkeep import compact
+
+    _print(_watched("compact", compact, store, quiet=quiet), as_json)
+    return OK
+
+
+def _watched(what: str, run: Callable[..., Any], *arguments: Any, quiet: bool, **options: Any) -> Any:
+    from augcache import console  # rich, only where something runs
+
+    with console.show(what, quiet=quiet) as progress:
+        return run(*arguments, progress=progress, **options)
+
+
 def _print(result: Any, as_json: bool) -> None:
     """Print a dataclass on stdout."""
     values = dataclasses.asdict(result)

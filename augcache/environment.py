@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -69,15 +70,29 @@ class Environment:
             while True:
                 try:
                     with self._env.begin(write=True, buffers=True) as transaction:
+                        self._check_current()
                         result = work(transaction, self._databases)
                     self._extend()
                     return result
+                except _ReplacedError:
+                    self.reopen()
                 except lmdb.MapResizedError:
                     self._env.set_mapsize(0)
                 except lmdb.MapFullError:
                     self._grow()
                 except lmdb.Error as error:
                     raise _explain(error, self.path) from error
+
+    def _check_current(self) -> None:
+        # Called inside a write transaction: `replace_compacted` holds one while it puts another file in place.
+        if self.inode != _inode(self.path):
+            raise _ReplacedError
+
+    def reopen(self) -> None:
+        """Close the file and open the one that is there now under its name."""
+        with self._lock:
+            self._env.close()
+            self._start()
 
     def _extend(self) -> None:
         # LMDB need not write pages that a transaction both took and gave back; a file without them would look cut
@@ -118,12 +133,67 @@ class Environment:
         """Close it; for an environment that was not shared."""
         self._env.close()
 
-    def copy_compact(self, directory: str) -> None:
-        """Write a compacted copy into an existing empty directory."""
-        try:
-            self._env.copy(directory, compact=True)
-        except lmdb.Error as error:
-            raise _explain(error, directory) from error
+    def replace_compacted(self, aside: Path) -> None:
+        """Put a copy without free pages in the place of the data file, by one rename.
+
+        Parameters
+        ----------
+        aside : Path
+            Empty folder on the same file system.
+
+        Notes
+        -----
+        The write transaction keeps out every writer until the rename is done; one that waited for it finds another
+        file than it had opened, and opens that. A process that has the old file open goes on reading it.
+        """
+        copy = aside / "data.mdb"
+        with self._lock:
+            try:
+                with self._env.begin(write=True) as transaction:
+                    self._check_current()
+                    self._env.copy(str(aside), compact=True)
+                    _set_transaction(copy, transaction.id() - 1)
+                    os.replace(copy, os.path.join(self.path, "data.mdb"))
+                    _sync_folder(self.path)
+                    transaction.abort()
+            except lmdb.Error as error:
+                raise _explain(error, self.path) from error
+            except _ReplacedError as error:
+                raise StoreError(
+                    f"{self.path}: another process replaced the store; run the same command again"
+                ) from error
+            self.reopen()
+
+
+class _ReplacedError(Exception):
+    """The data file is not the one that this process has opened."""
+
+
+def _set_transaction(path: Path, number: int) -> None:
+    """Give a compacted copy, which starts at transaction 1, the number of the last transaction of its original.
+
+    The lock file stays, and with it the number that a reader takes its meta page by: page ``number & 1``. Both pages
+    get the same tree, so whatever number a reader sees there, it reads this very state.
+    """
+    with open(path, "r+b") as file:
+        file.seek(16 + 24)
+        page = int.from_bytes(file.read(4), sys.byteorder)  # page size, in the record of the free list
+        file.seek(page + 16)
+        meta = file.read(136)
+        for slot in (0, 1):
+            own = number if number & 1 == slot else number - 1
+            file.seek(slot * page + 16)
+            file.write(meta[:128] + own.to_bytes(8, sys.byteorder))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def shared(path: Path, *, writable: bool) -> Environment:
@@ -132,7 +202,7 @@ def shared(path: Path, *, writable: bool) -> Environment:
     with _open_lock:
         environment = _open.get(name)
         if environment is not None and environment.inode != _inode(name):
-            environment = None  # the store was deleted and made anew under the same name
+            environment.reopen()  # the store was compacted, or deleted and made anew under the same name
         if environment is None:
             environment = Environment(name, writable)
             _open[name] = environment

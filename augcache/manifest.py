@@ -120,7 +120,7 @@ class Failure:
         try:
             raw = json.loads(data)
             return cls(str(raw["name"]), str(raw["reason"]), int(raw["size"]), int(raw["mtime_ns"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptError(f"failures: malformed row ({error!r})") from error
 
 

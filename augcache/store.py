@@ -6,14 +6,13 @@ Every commit is one durable transaction: after a crash the store is as the last 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import numpy as np
@@ -24,9 +23,22 @@ from augcache.errors import CorruptError, RecipeError, StoreError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
 from augcache.recipe import Recipe
-from augcache.tables import CHUNK, FORMAT, Databases, as_bytes, chunk, fetch, mark_format, put_recipe, put_records
+from augcache.tables import (
+    CHUNK,
+    FORMAT,
+    Databases,
+    as_bytes,
+    chunk,
+    digests,
+    fetch,
+    mark_format,
+    parse_recipe,
+    put_recipe,
+    put_records,
+)
 
 SUFFIX = ".augcache"
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -162,14 +174,14 @@ class Store:
 
     def keys(self, recipe: Recipe) -> Iterator[ContentKey]:
         """Content keys of a recipe's entries, in byte order."""
-        for entry, _ in self._scan(b"index", recipe.digest):
+        for entry, _ in self.scan(b"index", recipe.digest):
             yield ContentKey(entry[16:])
 
     def count(self, recipe: Recipe) -> int:
         """Count a recipe's entries."""
         if [digest for digest, _ in self._rows(b"recipes")] == [recipe.digest]:
             return len(self)  # known without a scan
-        return sum(1 for _ in self._scan(b"index", recipe.digest, values=False))
+        return sum(1 for _ in self.scan(b"index", recipe.digest, values=False))
 
     def __len__(self) -> int:
         return self._entries(b"index")
@@ -192,8 +204,6 @@ class Store:
         replace : bool
             Whether a record that is there already is written anew. Without it, the first one stays.
         """
-        if self.mode != "w":
-            raise StoreError(f"{self.path}: opened for reading; open it with Store(path, 'w') to write")
 
         def work(transaction: Transaction, databases: Databases) -> None:
             digest = recipe.digest
@@ -207,19 +217,25 @@ class Store:
             for failure in batch.failures:
                 transaction.put(digest + row_key(failure.name), failure.to_bytes(), db=databases[b"failures"])
 
-        self._env.write(work)
+        self.write(work)
 
     # -- recipes, manifest, failures ------------------------------------------------------------------------
 
     def recipes(self) -> list[Recipe]:
         """Recipes with results in this store, oldest first."""
-        rows = [(json.loads(value)) for _, value in self._rows(b"recipes")]
-        rows.sort(key=lambda row: (row["provenance"]["created"], row["recipe"]))
-        return [Recipe.from_json(row["recipe"]) for row in rows]
+        rows = self._recipe_rows()
+        rows.sort(key=lambda row: (row[1]["created"], row[0].to_json()))
+        return [recipe for recipe, _ in rows]
+
+    def _recipe_rows(self) -> list[tuple[Recipe, dict[str, Any]]]:
+        try:
+            return [parse_recipe(digest, value) for digest, value in self._rows(b"recipes")]
+        except CorruptError as error:
+            raise CorruptError(f"{self.path}: {error}; copy the store again, or delete it and rebuild") from error
 
     def sources(self, prefix: bytes = DECODED) -> Iterator[Source]:
         """Manifest rows, sorted by name and frame."""
-        for _, value in self._scan(b"sources", prefix):
+        for _, value in self.scan(b"sources", prefix):
             yield Source.from_bytes(value)
 
     def source(self, name: str, *, frame: int | None = None, prefix: bytes = DECODED) -> Source | None:
@@ -233,20 +249,15 @@ class Store:
 
     def failures(self, recipe: Recipe | None = None) -> Iterator[Failure]:
         """List the sources that failed, of one recipe or of all."""
-        for _, value in self._scan(b"failures", b"" if recipe is None else recipe.digest):
+        for _, value in self.scan(b"failures", b"" if recipe is None else recipe.digest):
             yield Failure.from_bytes(value)
 
     def info(self) -> StoreInfo:
         """Count what is in the store."""
         infos = []
-        for digest, value in self._rows(b"recipes"):
-            row = json.loads(value)
-            recipe = Recipe.from_json(row["recipe"])
-            infos.append(
-                RecipeInfo(
-                    digest.hex(), recipe.transform, recipe.version, recipe.params, self.count(recipe), row["provenance"]
-                )
-            )
+        for recipe, provenance in self._recipe_rows():
+            digest, count = recipe.digest.hex(), self.count(recipe)
+            infos.append(RecipeInfo(digest, recipe.transform, recipe.version, recipe.params, count, provenance))
         size = (self.path / "data.mdb").stat().st_size
         sources, failures = self._entries(b"sources"), self._entries(b"failures")
         return StoreInfo(str(self.path), len(self), sources, failures, size, infos)
@@ -271,15 +282,42 @@ class Store:
         finally:
             lock.release()
 
+    def replace_compacted(self) -> None:
+        """Copy the data file without its free pages, and put the copy in its place; a writer must hold `exclusive`."""
+        aside = self.path / "compact.tmp"  # left over where this was killed
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.mkdir()
+            self._env.replace_compacted(aside)
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be compacted ({error.strerror}); it is as it was") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
     # -- rows -----------------------------------------------------------------------------------------------
 
     def _entries(self, database: bytes) -> int:
         return self._env.read(lambda transaction, databases: int(transaction.stat(databases[database])["entries"]))
 
     def _rows(self, database: bytes) -> list[tuple[bytes, bytes]]:
-        return list(self._scan(database, b""))
+        return list(self.scan(database, b""))
 
-    def _scan(self, database: bytes, prefix: bytes, *, values: bool = True) -> Iterator[tuple[bytes, bytes]]:
+    def digests(self) -> list[bytes]:
+        """Recipe digests that have entries."""
+        return self._env.read(digests)
+
+    def read(self, work: Callable[[Transaction, Databases], Result]) -> Result:
+        """Run `work` in one read transaction; what it returns must not point into the map."""
+        return self._env.read(work)
+
+    def write(self, work: Callable[[Transaction, Databases], Result]) -> Result:
+        """Run `work` in one durable transaction; it may be run again from the start."""
+        if self.mode != "w":
+            raise StoreError(f"{self.path}: opened for reading; open it with Store(path, 'w') to write")
+        return self._env.write(work)
+
+    def scan(self, database: bytes, prefix: bytes = b"", *, values: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of one table whose key starts with `prefix`, in byte order, read some thousand at a time."""
         start = prefix
         while True:
             rows = self._env.read(partial(chunk, database=database, prefix=prefix, start=start, values=values))
@@ -316,6 +354,11 @@ def _make(path: Path) -> None:
             raise StoreError(f"{path}: cannot be made ({error.strerror}); give another --store") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def source_folder(store: Path) -> Path | None:
+    """Return the folder whose store this is by its name, or None where the name does not tell."""
+    return store.with_name(store.name.removesuffix(SUFFIX)) if store.name.endswith(SUFFIX) else None
 
 
 def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Path:

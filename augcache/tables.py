@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from augcache.environment import Transaction
-from augcache.errors import CorruptError, StoreError
+from augcache.errors import CorruptError, RecipeError, StoreError
 from augcache.keys import KEY_BYTES, ContentKey
 from augcache.recipe import Recipe
 
 FORMAT = 1
 
-_PLACE = struct.Struct("<QII")  # slab number, offset, length
-_SLAB_BYTES = 1 << 22  # a larger commit makes several slabs; keeps what one read maps in small
+PLACE = struct.Struct("<QII")  # slab number, offset, length
+SLAB_BYTES = 1 << 22  # a larger commit makes several slabs; keeps what one read maps in small
 CHUNK = 4096  # rows a scan reads in one transaction: long ones keep old pages alive
 
 Databases = dict[bytes, Any]
@@ -54,7 +54,7 @@ def fetch(transaction: Transaction, databases: Databases, digest: bytes, key: by
     if place is None:
         return None
     try:
-        number, offset, length = _PLACE.unpack(place)
+        number, offset, length = PLACE.unpack(place)
     except struct.error as error:
         raise CorruptError(f"{path}: entry {key.hex()}: malformed index row; rebuild this store") from error
     slab = transaction.get(digest + number.to_bytes(8, "big"), db=databases[b"slabs"])
@@ -89,6 +89,29 @@ def chunk(
     return rows
 
 
+def digests(transaction: Transaction, databases: Databases) -> list[bytes]:
+    """Return the recipe digests that have entries, found by leaps rather than by a scan."""
+    found: list[bytes] = []
+    with transaction.cursor(db=databases[b"index"]) as cursor:
+        start = 0
+        while start < 1 << 128 and cursor.set_range(start.to_bytes(16, "big")):
+            found.append(bytes(cursor.key())[:16].ljust(16, b"\0"))
+            start = int.from_bytes(found[-1], "big") + 1
+    return found
+
+
+def parse_recipe(digest: bytes, row: bytes) -> tuple[Recipe, dict[str, Any]]:
+    """Read a row of the recipes table: the recipe and its provenance; raises `CorruptError`."""
+    try:
+        raw = json.loads(row)
+        recipe, provenance = Recipe.from_json(raw["recipe"]), raw["provenance"]
+        if recipe.digest != digest or not isinstance(provenance["created"], int):
+            raise ValueError("it does not fit its digest")
+    except (ValueError, TypeError, KeyError, RecursionError, RecipeError) as error:
+        raise CorruptError(f"recipe {digest.hex()[:8]}: malformed row ({error!r})") from error
+    return recipe, provenance
+
+
 def put_recipe(transaction: Transaction, databases: Databases, recipe: Recipe) -> None:
     """Note a recipe and where it was run, the first time."""
     if transaction.get(recipe.digest, db=databases[b"recipes"]) is None:
@@ -112,13 +135,30 @@ def put_records(
         value = records[key]
         if len(key) != KEY_BYTES:
             raise StoreError(f"a content key has {KEY_BYTES} bytes, not {len(key)}; make it with content_key()")
-        if slab and len(slab) + len(value) > _SLAB_BYTES:
+        if slab and len(slab) + len(value) > SLAB_BYTES:
             transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
             number, slab = number + 1, bytearray()
-        transaction.put(digest + key, _PLACE.pack(number, len(slab), len(value)), db=index)
+        transaction.put(digest + key, PLACE.pack(number, len(slab), len(value)), db=index)
         slab += key + value
     if slab:
         transaction.put(digest + number.to_bytes(8, "big"), bytes(slab), db=slabs)
+
+
+def delete(transaction: Transaction, databases: Databases, *, database: bytes, keys: list[bytes]) -> None:
+    """Delete rows of one table."""
+    for key in keys:
+        transaction.delete(key, db=databases[database])
+
+
+def slab_sizes(transaction: Transaction, databases: Databases, digest: bytes) -> dict[int, int]:
+    """Return the number and the bytes of every slab of a recipe."""
+    sizes = {}
+    with transaction.cursor(db=databases[b"slabs"]) as cursor:
+        found = cursor.set_range(digest)
+        while found and bytes(cursor.key()).startswith(digest):
+            sizes[int.from_bytes(bytes(cursor.key())[16:], "big")] = len(cursor.value())
+            found = cursor.next()
+    return sizes
 
 
 def next_slab(transaction: Transaction, slabs: Any, digest: bytes) -> int:

@@ -1,0 +1,240 @@
+"""verify(): is every entry what was written, do the tables agree, and are the sources what they were."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from augcache import entries, originals
+from augcache.errors import AugcacheError
+from augcache.manifest import DECODED, Failure, Source
+from augcache.report import Progress
+from augcache.store import Store
+
+_REPAIR = "save what is sound with 'augcache merge NEW.augcache {store}', and build into it what is missing"
+# Kinds of problems, and what to do about each.
+CORRUPT, ORPHANS, ROWS, MISSING = (
+    "corrupt entries",
+    "entries of no recipe",
+    "malformed rows",
+    "sources without an entry",
+)
+DIFFERENT, BROKEN, FEW = "entries that came out different", "recipes that cannot be run", "too few recomputed"
+CHANGED, VANISHED, NEW = "changed sources", "vanished sources", "new sources"
+_ADVICE = {
+    CORRUPT: _REPAIR,
+    ORPHANS: _REPAIR,
+    ROWS: _REPAIR,
+    MISSING: "run the build again",
+    DIFFERENT: "the transform or a library of it changed without a new version; build into a new store",
+    BROKEN: "install what they need, or leave --recompute out",
+    FEW: "the rest changed, vanished or are no picture files; see 'augcache verify {store} --sources'",
+    CHANGED: "run the build again",
+    VANISHED: "their entries stay; nothing need be done",
+    NEW: "run the build again",
+}
+_OUTCOMES = {originals.CHANGED: CHANGED, originals.VANISHED: VANISHED, originals.NEW: NEW}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of thing that is not as it should be.
+
+    Attributes
+    ----------
+    kind : str
+        What they are, such as "corrupt entries".
+    names : list of str
+        All of them: content keys as hex, or names of sources, printable.
+    advice : str
+        What to do.
+    """
+
+    kind: str
+    names: list[str]
+    advice: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes
+    ----------
+    store : str
+        Path of the store.
+    entries, sources, failures : int
+        Rows that were checked.
+    corrupt : int
+        Entries that cannot be read.
+    recomputed : int
+        Entries that were computed anew and compared.
+    compared : int
+        Source files that were compared with the manifest.
+    problems : list of Problem
+        Empty where all is right.
+    seconds : float
+        Wall time.
+    """
+
+    store: str
+    entries: int
+    sources: int
+    failures: int
+    corrupt: int
+    recomputed: int
+    compared: int
+    problems: list[Problem]
+    seconds: float
+
+
+def verify(
+    store: str | os.PathLike[str] | Store,
+    *,
+    recompute: int = 0,
+    sources: bool = False,
+    source: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Verification:
+    """Check a store: its pages, every entry and array, and that its tables agree.
+
+    Parameters
+    ----------
+    store : path-like or Store
+        What to check; nothing in it is changed.
+    recompute : int
+        How many entries, chosen at random, to compute anew from their sources and compare byte for byte. This
+        alone imports the transforms that the store names.
+    sources : bool
+        Whether to compare the source files with the manifest.
+    source : path-like, optional
+        Their folder. Default: the store's name without ``.augcache``.
+    progress : callable, optional
+        Called with a `Progress`.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    CorruptError
+        If the file is so damaged that it cannot be opened.
+    SourceError
+        If sources are asked for and their folder is not there.
+    """
+    started = time.monotonic()
+    store = store if isinstance(store, Store) else Store(store)
+    folder = originals.originals_folder(store.path, source) if recompute or sources else None
+    check = _Check(store, Progress(len(store) + recompute), progress)
+    check.entries()
+    total = check.counts.done
+    rows = check.manifest()
+    failures = check.failures()
+    compared = 0
+    if folder is not None and recompute:
+        check.recompute(recompute, originals.recompute(store, check.rows(), folder))
+    for name, outcome in originals.compare(store, check.rows(), folder) if folder is not None and sources else ():
+        compared += outcome != originals.NEW
+        if outcome != originals.SAME:
+            check.note(_OUTCOMES[outcome], name)
+    problems = [Problem(kind, names, _ADVICE[kind].format(store=store.path)) for kind, names in check.found.items()]
+    return Verification(
+        str(store.path), total, rows, failures, len(check.found.get(CORRUPT, ())), check.counts.reused, compared,
+        problems, time.monotonic() - started,
+    )  # fmt: skip  # counts in a row
+
+
+@dataclass
+class _Check:
+    store: Store
+    counts: Progress  # computed: sound entries; failed: corrupt ones; reused: recomputed
+    progress: Callable[[Progress], None] | None
+    found: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, kind: str, name: str) -> None:
+        self.found.setdefault(kind, []).append(printable(name))
+
+    def report(self) -> None:
+        if self.progress is not None:
+            self.progress(self.counts)
+
+    def entries(self) -> None:
+        known = {recipe.digest for recipe in self.store.recipes()}
+        for digest in self.store.digests():
+            found, malformed = entries.rows(self.store, digest)
+            for key in malformed:
+                self.entry(key, sound=False)
+            for piece in entries.batches(found):
+                for key, data in entries.read(self.store, digest, piece):
+                    if data is not None:  # None: pruned while this runs
+                        self.entry(key, sound=entries.is_sound(data))
+                        if digest not in known:
+                            self.note(ORPHANS, key.hex())
+                self.report()
+
+    def entry(self, key: bytes, *, sound: bool) -> None:
+        self.counts.computed += sound
+        self.counts.failed += not sound
+        if not sound:
+            self.note(CORRUPT, key.hex())
+
+    def manifest(self) -> int:
+        """Check every manifest row; returns how many there are."""
+        digests = [recipe.digest for recipe in self.store.recipes()]
+        count = 0
+        for key, value in self.store.scan(b"sources"):
+            count += 1
+            row = _row(key, value)
+            if row is None:
+                self.note(ROWS, os.fsdecode(key[16:]))
+                continue
+            wanted = digests if key.startswith(DECODED) else [key[:16]]
+            if not any(self.store.has(digest, [row.key])[0] for digest in wanted):
+                self.note(MISSING, row.name)
+        return count
+
+    def rows(self) -> Iterator[originals.Row]:
+        for key, value in self.store.scan(b"sources"):
+            row = _row(key, value)
+            if row is not None:
+                yield key[:16], row
+
+    def failures(self) -> int:
+        count = 0
+        for key, value in self.store.scan(b"failures"):
+            count += 1
+            try:
+                Failure.from_bytes(value)
+            except AugcacheError:
+                self.note(ROWS, os.fsdecode(key[16:]))
+        return count
+
+    def recompute(self, wanted: int, outcomes: Iterator[tuple[str, str]]) -> None:
+        while self.counts.reused < wanted:
+            name, outcome = next(outcomes, ("", ""))
+            if not outcome:
+                self.note(FEW, f"{self.counts.reused} of {wanted}")
+                return
+            if outcome not in (originals.SAME, originals.DIFFERENT):
+                self.note(BROKEN, outcome)
+                continue
+            self.counts.reused += 1
+            self.report()
+            if outcome == originals.DIFFERENT:
+                self.note(DIFFERENT, name)
+
+
+def _row(key: bytes, value: bytes) -> Source | None:
+    try:
+        row = Source.from_bytes(value)
+    except AugcacheError:
+        return None
+    return row if row.row_key() == key[16:] else None
+
+
+def printable(name: str) -> str:
+    """Return a name in one line that any terminal can show."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
