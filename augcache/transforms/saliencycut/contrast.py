@@ -94,7 +94,7 @@ def _moments(runs, shape, regions):  # type: ignore[no-untyped-def]  # numba inf
     return moments
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _offsets(first, end, centre):  # type: ignore[no-untyped-def]  # numba infers
     """Sum of |x - centre| over first <= x < end."""
     middle = min(max(np.int64(np.ceil(centre)), first), end)
@@ -111,17 +111,20 @@ def _contrast(histogram, moments, distance, shape):  # type: ignore[no-untyped-d
     saliency = np.zeros(regions)
     expected = np.empty(colours)
     for i in range(regions):
-        expected[:] = 0  # distance of each colour from this region's
-        for a in present[start[i] : start[i + 1]]:
-            expected += histogram[i, a] / moments[i, 0] * distance[a]
+        for b in range(colours):
+            expected[b] = 0  # distance of each colour from this region's
+        for k in range(start[i], start[i + 1]):
+            share = histogram[i, present[k]] / moments[i, 0]
+            for b in range(colours):
+                expected[b] += share * distance[present[k], b]
         for j in range(regions):
             if j == i:
                 continue
             dx = (moments[i, 1] / moments[i, 0] - moments[j, 1] / moments[j, 0]) / width
             dy = (moments[i, 2] / moments[i, 0] - moments[j, 2] / moments[j, 0]) / height
             total = 0.0
-            for b in present[start[j] : start[j + 1]]:
-                total += histogram[j, b] * expected[b]
+            for k in range(start[j], start[j + 1]):
+                total += histogram[j, present[k]] * expected[present[k]]
             saliency[i] += total * np.exp(-(dx * dx + dy * dy) / SPATIAL_VARIANCE)
         ox = moments[i, 3] / (moments[i, 0] * width)
         oy = moments[i, 4] / (moments[i, 0] * height)
@@ -131,7 +134,7 @@ def _contrast(histogram, moments, distance, shape):  # type: ignore[no-untyped-d
 
 @njit(cache=True, nogil=True)
 def _present(histogram):  # type: ignore[no-untyped-def]  # numba infers
-    """The colours that each region has, one region after the other, and where each region's start."""
+    """List the colours of each region, one region after the other, and where each region's start."""
     regions, colours = histogram.shape
     present = np.empty(regions * colours, np.int32)
     start = np.zeros(regions + 1, np.int64)
@@ -185,7 +188,9 @@ def _colour_means(labels, index, histogram, saliency, frame_x, frame_y):  # type
         if inner:
             for x in range(max(frame_x, width - frame_x), width):
                 total[index[y, x]] -= saliency[labels[y, x]]
-    return total / count
+    for c in range(colours):
+        total[c] /= count[c]
+    return total
 
 
 @njit(cache=True, nogil=True)

@@ -74,11 +74,11 @@ def smooth(saliency, weight, distance, delta):  # type: ignore[no-untyped-def]  
     for i in range(number):
         _nearest(distance[i], order)
         span = mass = value = 0.0
-        for j in order[:near]:
-            span += distance[i, j]
-            mass += weight[j]
-        for j in order[:near]:
-            value += saliency[j] * weight[j] * (span - distance[i, j])
+        for k in range(near):
+            span += distance[i, order[k]]
+            mass += weight[order[k]]
+        for k in range(near):
+            value += saliency[order[k]] * weight[order[k]] * (span - distance[i, order[k]])
         result[i] = value / (span * mass) if span > 0 else saliency[i]
     return result
 

@@ -48,7 +48,10 @@ def merge(weights, scale, min_size):  # type: ignore[no-untyped-def]  # numba in
     parent = np.arange(number, dtype=np.int32)
     size = np.ones(number, np.int32)
     limit = np.full(number, scale).view(np.uint32)  # of a root: greatest weight, as bits, that still joins it
-    other = np.empty(np.diff(start[: _INFINITE + 1]).max(), np.uint64)
+    largest = 0
+    for group in range(_INFINITE):
+        largest = max(largest, start[group + 1] - start[group])
+    other = np.empty(largest, np.uint64)
     left = 0  # edges that the last pass needs, kept at the front of the array in order
     for group in range(_INFINITE):
         first, end = start[group], start[group + 1]
@@ -82,7 +85,7 @@ def _group(bits):  # type: ignore[no-untyped-def]  # numba infers
     return edges, start
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _root(parent, i):  # type: ignore[no-untyped-def]  # numba infers
     # Most paths are two steps or fewer: taking two without looking spares mispredicted branches.
     root = parent[parent[i]]

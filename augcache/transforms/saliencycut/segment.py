@@ -48,12 +48,14 @@ def _weights(lab):  # type: ignore[no-untyped-def]  # numba infers
             weights[y, x, 1] = _distance(lab, y, x, down, x)
             weights[y, x, 2] = _distance(lab, y, x, down, right)
             weights[y, x, 3] = _distance(lab, y, x, up, right)
-    weights[:, width - 1, 0] = weights[:, width - 1, 2:] = np.inf
-    weights[height - 1, :, 1:3] = weights[0, :, 3] = np.inf
+    for y in range(height):
+        weights[y, width - 1, 0] = weights[y, width - 1, 2] = weights[y, width - 1, 3] = np.inf
+    for x in range(width):
+        weights[height - 1, x, 1] = weights[height - 1, x, 2] = weights[0, x, 3] = np.inf
     return weights
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _distance(lab, y, x, v, u):  # type: ignore[no-untyped-def]  # numba infers
     a = lab[y, x, 0] - lab[v, u, 0]
     b = lab[y, x, 1] - lab[v, u, 1]
@@ -73,4 +75,7 @@ def region_means(labels, values, regions):  # type: ignore[no-untyped-def]  # nu
             count[r] += 1
             for c in range(channels):
                 mean[r, c] += values[y, x, c]
-    return mean / count.reshape(-1, 1)
+    for r in range(regions):
+        for c in range(channels):
+            mean[r, c] /= count[r]
+    return mean
