@@ -103,6 +103,8 @@ def runs(
             picture = examine(packet)
         except IndexError:
             raise NotIndexed("a damaged packet") from None
+        if picture.fresh and packet.has_sidedata("new_extradata"):
+            raise NotIndexed("the stream changes its parameters")
         if picture.fresh and held:
             run = _run(held, pictures, times, shown_until, reorder)
             shown_until = run.times[run.order[-1]]
@@ -211,7 +213,7 @@ def _h264(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
 def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
     """ITU-T H.265, 7.3.1.2 and table 7-1: even types under 15 are not referred to within their temporal layer."""
     data = memoryview(packet)
-    pictures, idr, reference = 0, False, False
+    pictures, idr, irap, reference = 0, False, False, False
     for start, end in _units(data, width):
         kind, layer = data[start] >> 1 & 63, data[start + 1] & 7
         if kind < 32:
@@ -220,12 +222,13 @@ def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
                 raise NotIndexed("a splice that drops frames")
             pictures += first
             idr |= kind in (19, 20)
+            irap |= kind > 15
             reference |= kind > 14 or kind % 2 == 1 or layer != 1
         elif kind in (32, 33, 34):
             _parameters(data, start, end, extradata)
     if pictures != 1:
         raise NotIndexed("a packet that is not one frame")
-    return Picture(idr, True, reference, packet.is_keyframe and not idr)
+    return Picture(idr, True, reference, irap and not idr)
 
 
 def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
