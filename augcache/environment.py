@@ -91,6 +91,8 @@ class Environment:
     def reopen(self) -> None:
         """Close the file and open the one that is there now under its name."""
         with self._lock:
+            if _inode(self.path) is None:
+                raise StoreError(f"{self.path}: the store was removed while it was open; build it again")
             self._env.close()
             self._start()
 
