@@ -94,15 +94,15 @@ def sequential(
     import av.error
 
     over, under = _time_base(stream)
-    # An AVI has no presentation times, and FFmpeg's guess at them misorders B-frames; its ticks are frames.
-    timed, rate = container.format.name != "avi", float(stream.guessed_rate or stream.average_rate or 25)
+    rate = float(stream.guessed_rate or stream.average_rate or 25)
+    # An AVI has no presentation times, and FFmpeg's guess at them misorders B-frames. But the k-th frame that is
+    # presented has the time slot of the k-th that is stored.
+    slots: deque[int | None] | None = deque() if container.format.name == "avi" else None
     index, first, seconds = 0, None, 0.0
     try:
-        for frame in _frames(container, stream, progress):
-            pts = frame.pts
+        for frame in _frames(container, stream, slots, progress):
+            pts = slots.popleft() if slots else frame.pts
             first = pts if first is None else first
-            if not timed:
-                pts, first = index, 0
             seconds = index / rate if pts is None or first is None else (pts - first) * over / under
             if picker.wants(index, seconds, frame.key_frame):
                 yield index, seconds, frame
@@ -117,8 +117,10 @@ def sequential(
     _check_whole(container)
 
 
-def _frames(container: InputContainer, stream: VideoStream, progress: Callable[[], None]) -> Iterator[VideoFrame]:
-    """All frames; on damage those before it, then the error."""
+def _frames(
+    container: InputContainer, stream: VideoStream, slots: deque[int | None] | None, progress: Callable[[], None]
+) -> Iterator[VideoFrame]:
+    """All frames; on damage those before it, then the error. Appends the storage time of each packet to `slots`."""
     import av.error
 
     codec = stream.codec_context
@@ -126,6 +128,8 @@ def _frames(container: InputContainer, stream: VideoStream, progress: Callable[[
     for packet in container.demux(stream):
         if packet.size == 0 and packet.dts is not None:
             continue  # an AVI's "same picture again"; the decoder would take it for the end
+        if slots is not None and packet.size:
+            slots.append(packet.dts)
         started = started or packet.is_keyframe
         try:
             frames = codec.decode(packet)
