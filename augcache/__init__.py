@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from augcache.cached import CachedImages
     from augcache.dataset import HashedSaliencyDataset, SaliencyLookup
     from augcache.errors import AugcacheError
-    from augcache.jitter import PaletteJitter
+    from augcache.recolour import PaletteJitter
     from augcache.keys import content_key
     from augcache.recipe import Recipe, transform
     from augcache.report import Report
@@ -26,7 +26,7 @@ _HOMES = {
     "AugcacheError": "errors",
     "CachedImages": "cached",
     "HashedSaliencyDataset": "dataset",
-    "PaletteJitter": "jitter",
+    "PaletteJitter": "recolour",
     "Recipe": "recipe",
     "Report": "report",
     "SaliencyLookup": "dataset",

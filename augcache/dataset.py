@@ -15,14 +15,14 @@ from torch.utils.data import Dataset
 from augcache.codec import StoredRecord
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images import as_pixels, decode_views
-from augcache.jitter import PaletteJitter
 from augcache.keys import content_key
 from augcache.listing import Listing, from_folder, from_manifest
 from augcache.lookup import Lookup, choose_recipe
 from augcache.recipe import Recipe, Record
+from augcache.recolour import PaletteJitter, indexed
 from augcache.store import Store, store_path
 
-OUTPUTS = ("pil", "array", "tensor")
+OUTPUTS = ("pil", "array", "tensor", "indexed")
 
 
 def _uniform(shape: tuple[int, ...]) -> np.ndarray:
@@ -32,6 +32,8 @@ def _uniform(shape: tuple[int, ...]) -> np.ndarray:
 
 def _view(lookup: Lookup, record: StoredRecord | Record, original: np.ndarray | None, output: str) -> Any:
     """Give a record's view as the wanted type."""
+    if output == "indexed":
+        return indexed(record["labels"], record["palette"])
     if output == "tensor":
         return torch.from_numpy(lookup.picture(record, original, _uniform, "planes"))
     return lookup.picture(record, original, _uniform, output)
@@ -80,11 +82,12 @@ class SaliencyLookup:
         recipe: Recipe | str | None = None,
         view: str = "segments",
         p: float = 1.0,
-        jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # frozen, so sharing it is safe
+        jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # holds no state, so sharing it is safe
         on_miss: str = "error",
     ) -> None:
         store = store if isinstance(store, Store) else Store(store)
-        self.lookup = Lookup(store, choose_recipe(store, view, recipe), view, p, jitter, on_miss)
+        rule = None if jitter is None else jitter.rule
+        self.lookup = Lookup(store, choose_recipe(store, view, recipe), view, p, rule, on_miss)
 
     def __call__(self, image: Any) -> Any:
         """Return the picture or its view."""
@@ -112,9 +115,11 @@ class HashedSaliencyDataset(Dataset[Any]):
         Default for a folder: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     recipe, view, p, jitter, on_miss
         As for `SaliencyLookup`.
-    output : {"pil", "array", "tensor"}, optional
-        Type of the pictures of a folder or store: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor;
-        default "pil". A wrapped data set's pictures keep the type they come in.
+    output : {"pil", "array", "tensor", "indexed"}, optional
+        Type of the pictures of a folder or store: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor; or the
+        index map and palette, for `PaletteJitter` to colour a whole batch on its device, which sends a third of the
+        bytes to the training process (needs ``view="segments"`` and ``p=1``; `jitter` is then not used here).
+        Default "pil". A wrapped data set's pictures keep the type they come in.
     transform : callable, optional
         Applied to the picture after the replacement.
     check : bool
@@ -145,7 +150,7 @@ class HashedSaliencyDataset(Dataset[Any]):
         recipe: Recipe | str | None = None,
         view: str = "segments",
         p: float = 1.0,
-        jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # frozen, so sharing it is safe
+        jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # holds no state, so sharing it is safe
         on_miss: str = "error",
         output: str | None = None,
         transform: Callable[[Any], Any] | None = None,
@@ -157,6 +162,8 @@ class HashedSaliencyDataset(Dataset[Any]):
         self.base: Any = None if self.folder is not None else base
         if self.base is not None and output is not None:
             raise RecipeError("output= is for folders and stores; a wrapped data set's pictures keep their type")
+        if output == "indexed" and (view != "segments" or p < 1 or on_miss == "original"):
+            raise RecipeError("output='indexed' needs view='segments', p=1 and on_miss other than 'original'")
         if store is None and self.folder is None:
             raise SourceError("give store=: without a folder there is no default for it")
         opened = store if isinstance(store, Store) else Store(store_path(self.folder or "", store))

@@ -10,7 +10,7 @@ from augcache.errors import RecipeError
 
 
 @dataclass(frozen=True)
-class PaletteJitter:
+class Jitter:
     """Permute the colours of a palette among its regions, and shift each of them.
 
     Parameters
@@ -25,11 +25,12 @@ class PaletteJitter:
 
     Notes
     -----
-    A pure function of the palette and of numbers drawn outside, so that one generator reproduces a whole run.
+    A pure function of the palette and of numbers drawn outside, so that one generator reproduces a whole run. This is the
+    numpy side of `augcache.PaletteJitter`, for loader workers and for code without torch.
 
     Examples
     --------
-    >>> jitter = PaletteJitter(strength=0.1)
+    >>> jitter = Jitter(strength=0.1)
     >>> palette = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
     >>> jitter(palette, np.random.default_rng(0).random((3, 4))).shape
     (2, 3)

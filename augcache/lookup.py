@@ -12,7 +12,7 @@ from PIL import Image
 from augcache.choice import choose
 from augcache.codec import StoredRecord
 from augcache.errors import MissError, RecipeError
-from augcache.jitter import PaletteJitter
+from augcache.jitter import Jitter
 from augcache.keys import ContentKey
 from augcache.recipe import Recipe, Record
 from augcache.store import Store
@@ -29,7 +29,7 @@ class Lookup:
     recipe: Recipe
     view: str
     p: float
-    jitter: PaletteJitter | None
+    jitter: Jitter | None
     on_miss: str
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from augcache.errors import AugcacheError, StoreError
 from augcache.images import decode_views
-from augcache.jitter import PaletteJitter
+from augcache.jitter import Jitter
 from augcache.lookup import choose_recipe
 from augcache.manifest import Source
 from augcache.store import SUFFIX, Store
@@ -110,7 +110,7 @@ def _strip(number: int, row: Source, record: Mapping[str, np.ndarray], original:
     if "cut" in record:
         pictures[3] = _outlined(flat if original is None else original, record["cut"])
     for seed in range(3):
-        jitter, generator = PaletteJitter(), np.random.default_rng([seed, number])
+        jitter, generator = Jitter(), np.random.default_rng([seed, number])
         pictures.append(segments(record["labels"], jitter(palette, generator.random(jitter.draws(len(palette))))))
     width, height = _fit(flat)
     strip = Image.new("RGB", (_WIDTH, height + _CAPTION), _PAPER)

@@ -11,7 +11,7 @@ from conftest import write_picture
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from augcache import HashedSaliencyDataset, PaletteJitter, Recipe, SaliencyLookup, Store, build
+from augcache import HashedSaliencyDataset, Recipe, SaliencyLookup, Store, build
 from augcache.errors import MissError, RecipeError, SourceError, StoreError
 from augcache.transforms.saliencycut import saliency_map
 from toy import toy
@@ -229,23 +229,3 @@ def test_reading_while_the_store_is_built(pictures, tmp_path):
     build(pictures, TOY, workers=0)
     assert len(HashedSaliencyDataset(store=store)) == 6
     assert dataset[0]
-
-
-@pytest.mark.parametrize("regions", [1, 2, 7, 300])
-def test_jitter_permutes_and_shifts_within_bounds(regions):
-    """Without strength the colours are permuted; with it each moves by at most that much."""
-    palette = np.random.default_rng(0).integers(0, 256, (regions, 3), dtype=np.uint8)
-    uniform = np.random.default_rng(1).random(PaletteJitter.draws(regions))
-    swapped = PaletteJitter(strength=0)(palette, uniform)
-    assert sorted(map(tuple, swapped)) == sorted(map(tuple, palette))
-    assert regions < 7 or not np.array_equal(swapped, palette)
-    shifted = PaletteJitter(swap=0, strength=0.2)(palette, uniform)
-    assert shifted.dtype == np.uint8
-    assert np.abs(shifted.astype(int) - palette).max() <= 51
-    assert PaletteJitter(p=0)(palette, uniform) is palette
-
-
-def test_jitter_refuses_what_is_out_of_range():
-    """A strength of 25 is a mistake for 0.25 or 25 levels, and says so."""
-    with pytest.raises(RecipeError, match="strength=25"):
-        PaletteJitter(strength=25)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from augcache import HashedSaliencyDataset, PaletteJitter, Recipe, build
+from augcache.errors import RecipeError, SourceError
+from augcache.jitter import Jitter
+from augcache.recolour import collate_indexed, indexed
+from augcache.views import segments
+
+
+@pytest.mark.parametrize("regions", [1, 2, 7, 300])
+def test_jitter_permutes_and_shifts_within_bounds(regions):
+    """Without strength the colours are permuted; with it each moves by at most that much."""
+    palette = np.random.default_rng(0).integers(0, 256, (regions, 3), dtype=np.uint8)
+    uniform = np.random.default_rng(1).random(Jitter.draws(regions))
+    swapped = Jitter(strength=0)(palette, uniform)
+    assert sorted(map(tuple, swapped)) == sorted(map(tuple, palette))
+    assert regions < 7 or not np.array_equal(swapped, palette)
+    shifted = Jitter(swap=0, strength=0.2)(palette, uniform)
+    assert shifted.dtype == np.uint8
+    assert np.abs(shifted.astype(int) - palette).max() <= 51
+    assert Jitter(p=0)(palette, uniform) is palette
+
+
+def test_jitter_refuses_what_is_out_of_range():
+    """A strength of 25 is a mistake for 0.25 or 25 levels, and says so."""
+    with pytest.raises(RecipeError, match="strength=25"):
+        PaletteJitter(strength=25)
+
+
+@pytest.mark.parametrize("options", [{}, {"swap": 0.5}, {"p": 0.5}, {"strength": 0}, {"swap": 0, "strength": 0.4}])
+def test_a_batch_on_a_device_gets_the_colours_of_the_numpy_path(options):
+    """The same numbers give the same pictures, whether a worker or a device colours them."""
+    rng = np.random.default_rng(0)
+    counts = [1, 5, 40, 256, 300]
+    maps = [rng.integers(0, k, (17, 13)).astype(np.uint8 if k <= 256 else np.uint16) for k in counts]
+    palettes = [rng.integers(0, 256, (k, 3), dtype=np.uint8) for k in counts]
+    batch, targets = collate_indexed([(indexed(m, p), k) for m, p, k in zip(maps, palettes, counts, strict=True)])
+    assert targets.tolist() == counts
+    uniform = torch.rand(len(counts), batch["palette"].shape[1] + 1, 4, generator=torch.Generator().manual_seed(0))
+    pictures = PaletteJitter(**options)(batch, uniform)
+    assert pictures.dtype == torch.uint8
+    for number, (labels, palette) in enumerate(zip(maps, palettes, strict=True)):
+        expected = segments(
+            labels, Jitter(**options)(palette, uniform[number, : len(palette) + 1].numpy()), planar=True
+        )
+        assert np.array_equal(pictures[number].numpy(), expected)
+
+
+def test_indexed_batches_come_through_a_loader(pictures):
+    """Workers send maps and palettes, the default collation stacks them, and the batch is coloured at once."""
+    build(pictures, Recipe("toy:toy"), workers=0)
+    plain = HashedSaliencyDataset(pictures, output="tensor", jitter=None)
+    dataset = HashedSaliencyDataset(pictures, output="indexed")
+    [(batch, targets)] = DataLoader(dataset, batch_size=6, num_workers=2)
+    assert targets.tolist() == dataset.targets
+    still = PaletteJitter(p=0)(batch)
+    assert torch.equal(still, torch.stack([picture for picture, _ in plain]))
+    torch.manual_seed(1)
+    first = PaletteJitter()(batch)
+    torch.manual_seed(1)
+    assert torch.equal(PaletteJitter()(batch), first)
+    assert not torch.equal(first, still)
+
+
+@pytest.mark.parametrize("options", [{"view": "cut"}, {"p": 0.5}, {"on_miss": "original"}])
+def test_what_cannot_be_indexed_is_refused(pictures, options):
+    """An original has no index map, so that it cannot come in that form."""
+    build(pictures, Recipe("toy:toy"), workers=0)
+    with pytest.raises(RecipeError, match="output='indexed' needs"):
+        HashedSaliencyDataset(pictures, output="indexed", **options)
+
+
+def test_misuse_of_the_module_is_named():
+    """A picture, or one sample where a batch is meant, gets a clear error."""
+    with pytest.raises(SourceError, match="output='indexed'"):
+        PaletteJitter()(torch.zeros(2, 3, 8, 8))
+    with pytest.raises(SourceError, match="give a batch"):
+        PaletteJitter()(indexed(np.zeros((4, 4), np.uint8), np.zeros((1, 3), np.uint8)))
