@@ -25,8 +25,8 @@ class Jitter:
 
     Notes
     -----
-    A pure function of the palette and of numbers drawn outside, so that one generator reproduces a whole run. This is the
-    numpy side of `augcache.PaletteJitter`, for loader workers and for code without torch.
+    A pure function of the palette and of numbers drawn outside, so that one generator reproduces a whole run.
+    The numpy side of `augcache.PaletteJitter`, for loader workers and for code without torch.
 
     Examples
     --------

@@ -137,7 +137,7 @@ class PaletteJitter(nn.Module):
             order = torch.where(inside, uniform[:, 1:, 0], 2.0).argsort(dim=1, stable=True)
             # Halves round to even, as Python's round() does on the numpy side.
             chosen = rows < torch.round(rule.swap * regions.double())[:, None]
-            # The chosen regions' sorted positions take their colours in drawn order; row `count` is a spare for the rest.
+            # The chosen regions' sorted positions take their colours in drawn order; row `count` is for the rest.
             targets = torch.where(chosen, order, count).sort(dim=1).values
             moved = colours.gather(1, order[:, :, None].expand(-1, -1, 3))
             spare = pad(colours, (0, 0, 0, 1))
