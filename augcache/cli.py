@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from augcache.build import build
 from augcache.errors import AugcacheError
 from augcache.recipe import Recipe
 from augcache.report import Report
+from augcache.sources import MadeDataset, Pictures, open_source
 from augcache.store import Store, store_path
 
 OK, ERROR, USAGE, BUG, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -37,7 +39,11 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _building = _options(
-    click.argument("src", metavar="SRC"),
+    click.argument("src", metavar="SRC", required=False),
+    click.option("--dataset", metavar="MODULE:FUNCTION", help="Instead of SRC: a map-style data set; needs --store."),
+    click.option("--annotations", metavar="FILE", help="Annotations of COCO's or iNaturalist's form, for SRC."),
+    click.option("--keep", multiple=True, metavar="FIELD=A,B", help="Only categories of which this holds."),
+    click.option("--split", help="Of CIFAR or STL-10: train, test or unlabeled.  [default: train]"),
     click.option("--store", help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
     click.option(
         "--workers",
@@ -70,19 +76,19 @@ def cli() -> None:
 @_building
 @click.option("--method", default="rc", show_default=True, help="Saliency map: rc, hc or another that augcache has.")
 @click.option("--fast", is_flag=True, help="A faster, slightly different cut; a recipe of its own.")
-def build_saliency(src: str, method: str, fast: bool, **options: Any) -> int:
+def build_saliency(method: str, fast: bool, **options: Any) -> int:
     """Compute saliency, segments and cut of every picture under SRC."""
     recipe = Recipe("saliencycut", method=method, quality="fast" if fast else "exact")
-    return _build(src, recipe, **options)
+    return _build(recipe, **options)
 
 
 @cli.command("build")
 @_building
 @click.option("--transform", required=True, help="A built-in name, or package.module:function.")
 @click.option("-o", "--option", "parameters", multiple=True, metavar="KEY=VALUE", help="A parameter; may be repeated.")
-def build_any(src: str, transform: str, parameters: tuple[str, ...], **options: Any) -> int:
+def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> int:
     """Compute any transform of every picture under SRC."""
-    return _build(src, Recipe(transform, **dict(map(_parameter, parameters))), **options)
+    return _build(Recipe(transform, **dict(map(_parameter, parameters))), **options)
 
 
 @cli.command("resize")
@@ -97,8 +103,9 @@ def build_any(src: str, transform: str, parameters: tuple[str, ...], **options: 
     show_default=True,
     help="How a copy is stored: raw and webp are lossless, jpeg (quality 95) is not.",
 )
+@click.option("--masks", metavar="DIR", help="Label images of the pictures' names, resized with nearest neighbour.")
 @click.option("--max-pixels", type=click.IntRange(min=1), help="List larger pictures as failures.")
-def resize_copies(src: str, size: str, fit: str, stored: str, max_pixels: int | None, **options: Any) -> int:
+def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **options: Any) -> int:
     """Store a copy of fixed size of every picture under SRC.
 
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
@@ -106,10 +113,9 @@ def resize_copies(src: str, size: str, fit: str, stored: str, max_pixels: int | 
     from augcache.resize import resize  # cv2, only here
 
     width, height = _size(size)
-    recipe = Recipe("resize", width=width, height=height, fit=fit, stored=stored)
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
-    return _build(src, recipe, run=resize, **options)
+    recipe = Recipe("resize", width=width, height=height, fit=fit, stored=stored, masks=options["masks"] is not None)
+    run_options = {} if max_pixels is None else {"max_pixels": max_pixels}
+    return _build(recipe, run=resize, run_options=run_options, **options)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -129,22 +135,39 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, value  # a plain word is a string
 
 
+def _source(src: str | None, dataset: str | None, store: str | None, **options: Any) -> tuple[Pictures, Path]:
+    """Open what the source options name, and say where its store is."""
+    if (src is None) == (dataset is None):
+        raise click.UsageError("give SRC, or --dataset")
+    if dataset is None:
+        assert src is not None  # one of the two
+        return open_source(src, **options), store_path(src, store)
+    if any(options.values()):
+        raise click.UsageError("--dataset goes without --annotations, --keep, --split and --masks")
+    if not (store or os.environ.get("AUGCACHE_STORE")):
+        raise click.UsageError("--dataset has no folder to put a store beside: give --store")
+    return MadeDataset(dataset), store_path("", store)
+
+
 def _build(
-    src: str,
     recipe: Recipe,
     *,
-    store: str | None,
     quiet: bool,
     as_json: bool,
     run: Callable[..., Report] = build,
-    **options: Any,
+    run_options: dict[str, Any] | None = None,
+    workers: int | None,
+    limit: int | None,
+    level: int,
+    **source: Any,
 ) -> int:
     from augcache import console  # rich, only where something runs
 
-    path = store_path(src, store)
+    pictures, path = _source(**source)
+    options = {"workers": workers, "limit": limit, "level": level, **(run_options or {})}
     try:
         with console.show(recipe.name, quiet=quiet) as progress:
-            report = run(src, recipe, path, progress=progress, **options)
+            report = run(pictures, recipe, path, progress=progress, **options)
     except KeyboardInterrupt:
         _say(f"interrupted: finished pictures are kept in {path}; run the same command again to go on")
         return INTERRUPTED
@@ -267,6 +290,23 @@ def compact_store(store: str, quiet: bool, as_json: bool) -> int:
     from augcache.upkeep import compact
 
     _print(_watched("compact", compact, store, quiet=quiet), as_json)
+    return OK
+
+
+@cli.command("export")
+@click.argument("store")
+@click.argument("directory", metavar="DIR")
+@click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which picture.")
+@click.option("--format", type=click.Choice(["png", "webdataset", "parquet"]), default="png", show_default=True)
+@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
+@click.option("--source", help="Folder of the originals, for cutout.  [default: STORE without .augcache]")
+@_quiet
+@_json
+def export_pictures(store: str, directory: str, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Write the pictures of STORE into DIR: PNG files with an index, WebDataset tar shards, or parquet files."""
+    from augcache.export import export  # cv2, only here
+
+    _print(_watched("export", export, store, directory, quiet=quiet, **options), as_json)
     return OK
 
 

@@ -55,7 +55,7 @@ def recompute(store: Store, rows: Iterable[Row], folder: Path) -> Iterator[tuple
     broken: set[bytes] = set()
     for index in np.random.default_rng().permutation(len(candidates)):
         recipe, row = candidates[index]
-        stored, item = store.get_bytes(recipe.digest, row.key), _item(folder, row.name)
+        stored, item = store.get_bytes(recipe.digest, row.key), file_of(folder, row.name)
         if recipe.digest in broken or stored is None or item is None or not is_unchanged(item, row):
             continue
         try:
@@ -109,7 +109,7 @@ def compare(store: Store, rows: Iterable[Row], folder: Path) -> Iterator[tuple[s
     """
     known = {row.name: row for _, row in rows if row.mtime_ns}
     for name, row in known.items():
-        item = _item(folder, name)
+        item = file_of(folder, name)
         yield name, VANISHED if item is None else SAME if is_unchanged(item, row) else CHANGED
     failed = {(failure.name, failure.size, failure.mtime_ns) for failure in store.failures()}
     for item in _pictures(folder):
@@ -117,7 +117,7 @@ def compare(store: Store, rows: Iterable[Row], folder: Path) -> Iterator[tuple[s
             yield item.name, NEW
 
 
-def _item(folder: Path, name: str) -> FileItem | None:
+def file_of(folder: Path, name: str) -> FileItem | None:
     """Return the file of a manifest row; None where it is gone, or where the row points out of the folder."""
     if os.path.isabs(name) or ".." in name.split("/") or "\0" in name:
         return None
