@@ -87,6 +87,9 @@ def build(
     return Report(total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex())
 
 
+Hashes = tuple[ContentKey, ContentKey | None, bytes, str]
+
+
 @dataclass(frozen=True)
 class _Hashed:
     """An item's keys: of its pixels as seen, and of its pixels as a plain loader reads them where they differ."""
@@ -95,6 +98,7 @@ class _Hashed:
     seen: ContentKey
     plain: ContentKey | None
     digest: bytes
+    label: str
 
     @property
     def keys(self) -> list[ContentKey]:
@@ -191,7 +195,7 @@ class _Build:
                 failures.append(Failure(entry.item.name, reason, entry.item.size, entry.item.mtime_ns))
             elif all(there):
                 item = entry.item
-                batch.sources.append(Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, item.label))
+                batch.sources.append(Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, entry.label))
                 # The first name of a picture that was computed just now is counted as computed; the rest reuse it.
                 self.counts.reused += entry.seen not in computed or entry.seen in seen
                 seen.add(entry.seen)
@@ -210,15 +214,15 @@ class _Build:
             self.progress(self.counts)
 
 
-def hash_items(items: list[Item]) -> list[tuple[ContentKey, ContentKey | None, bytes] | str]:
-    """Worker: the keys and file digest of each item, or the reason why it cannot be read."""
-    results: list[tuple[ContentKey, ContentKey | None, bytes] | str] = []
+def hash_items(items: list[Item]) -> list[Hashes | str]:
+    """Worker: the keys, file digest and label of each item, or the reason why it cannot be read."""
+    results: list[Hashes | str] = []
     for item in items:
         try:
             views = item.load()
             seen = content_key(views.seen)
             plain = None if views.plain is views.seen else content_key(views.plain)
-            results.append((seen, None if plain == seen else plain, views.digest))
+            results.append((seen, None if plain == seen else plain, views.digest, views.label or item.label))
         except SourceError as error:
             results.append(str(error))
     return results

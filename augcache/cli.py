@@ -138,7 +138,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 def _source(src: str | None, dataset: str | None, store: str | None, **options: Any) -> tuple[Pictures, Path]:
     """Open what the source options name, and say where its store is."""
     if (src is None) == (dataset is None):
-        raise click.UsageError("give SRC, or --dataset")
+        raise click.UsageError("Missing argument 'SRC'." if src is None else "give SRC or --dataset, not both")
     if dataset is None:
         assert src is not None  # one of the two
         return open_source(src, **options), store_path(src, store)

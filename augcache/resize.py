@@ -7,14 +7,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from augcache.batching import count_items, open_store
+from augcache.errors import RecipeError
 from augcache.images import MAX_PIXELS, Least
 from augcache.ingest import Ingested, ingest
 from augcache.keys import content_key
 from augcache.manifest import Source
 from augcache.recipe import Recipe
 from augcache.report import Progress, Report
-from augcache.sources import Item, open_source
+from augcache.sources import Item, Masked, open_source
 from augcache.store import Store
 from augcache.transforms.resize import place, render, store_as
 
@@ -58,10 +61,13 @@ def resize(
     -----
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white, 16 bits scaled.
     It is stored under the hash of its own pixels, so a loader that reads copies and hashes them finds what was
-    computed from them. Large JPEGs are decoded at 1/2, 1/4 or 1/8 by their own scaled decoding, then filtered.
+    computed from them; with a mask, of picture and mask, uint8 (H, W, 4). Large JPEGs are decoded at 1/2, 1/4 or 1/8
+    by their own scaled decoding, then filtered.
     """
     items = open_source(source)
     count_items(items, limit)  # before a store is made
+    if recipe.params.get("masks") != isinstance(items, Masked):
+        raise RecipeError("a resize recipe has masks=True where the source has masks, and only there")
     work = partial(copy_item, recipe, max_pixels)
     return ingest(
         items, recipe, open_store(source, store), work, workers=workers, limit=limit, level=level, progress=progress
@@ -72,12 +78,19 @@ def copy_item(recipe: Recipe, max_pixels: int, item: Item) -> Ingested:
     """Worker: the copy of one item."""
     params = recipe.params
     into, fit = (params["width"], params["height"]), params["fit"]
-    image, digest = item.load_small(least(into, fit), max_pixels)
-    copy = render(image, place(image.shape[1], image.shape[0], into, fit), into)
+    small = item.load_small(least(into, fit), max_pixels)
+    copy = _copy(small.image, into, fit)
     record, pixels = store_as(copy, params["stored"])
+    if small.mask is not None:
+        record["mask"] = _copy(small.mask, into, fit)
+        pixels = np.dstack([pixels, record["mask"]])
     key = content_key(pixels)
-    row = Source(item.name, key, item.size, item.mtime_ns, digest, item.label)
+    row = Source(item.name, key, item.size, item.mtime_ns, small.digest, small.label or item.label)
     return Ingested([row], {key: record})
+
+
+def _copy(image: np.ndarray, into: tuple[int, int], fit: str) -> np.ndarray:
+    return render(image, place(image.shape[1], image.shape[0], into, fit), into)
 
 
 def least(into: tuple[int, int], fit: str) -> Least:

@@ -1,0 +1,27 @@
+"""Where pictures come from: folders, lists, annotated and packed data sets; each picture becomes an `Item`."""
+
+from augcache.sources.annotations import Annotated
+from augcache.sources.dataset import MadeDataset, MapDataset
+from augcache.sources.folder import Folder
+from augcache.sources.items import ArrayItem, FileItem, Item, Pictures, Small, Views
+from augcache.sources.list_file import ListFile
+from augcache.sources.masks import Masked
+from augcache.sources.opening import open_source
+from augcache.sources.packed import Packed
+
+__all__ = [
+    "Annotated",
+    "ArrayItem",
+    "FileItem",
+    "Folder",
+    "Item",
+    "ListFile",
+    "MadeDataset",
+    "MapDataset",
+    "Masked",
+    "Packed",
+    "Pictures",
+    "Small",
+    "Views",
+    "open_source",
+]

@@ -1,0 +1,143 @@
+"""Annotation files of COCO's and iNaturalist's form (2017 to 2021): images, categories, annotations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from augcache.errors import SourceError
+from augcache.sources.items import FileItem, Pictures
+from augcache.sources.json_stream import members
+
+_TRIED = 200  # pictures looked for before a wrong folder is reported
+
+
+class Annotated(Pictures):
+    """The pictures that an annotation file lists, with the name of their category as label, sorted by name.
+
+    Parameters
+    ----------
+    root : path-like
+        Folder that the file's ``file_name`` entries are relative to.
+    file : path-like
+        JSON with ``images`` (id, file_name), ``categories`` (id, name and other fields such as supercategory or
+        kingdom) and ``annotations`` (image_id, category_id).
+    keep : sequence of str
+        ``"field=value,value"``: only categories whose field is one of the values; of several, all must hold.
+
+    Raises
+    ------
+    SourceError
+        If a file or folder is missing or of another form, or nothing is left to keep.
+
+    Notes
+    -----
+    A picture with several kept categories, as in COCO, has their names as its label, sorted and joined by commas.
+    Without `keep`, pictures without annotations are included, and have no label.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], file: str | os.PathLike[str], keep: Sequence[str] = ()) -> None:
+        self.root, self.file = Path(root), Path(file)
+        if not self.root.is_dir():
+            raise SourceError(f"{self.root}: no such folder; give the folder that the pictures of {self.file} are in")
+        content = _read(self.file)
+        kept = keep_categories(content.categories, keep, self.file)
+        self._listed = sorted(_labelled(content, kept, everything=not keep), key=lambda entry: os.fsencode(entry[0]))
+        if not self._listed:
+            raise SourceError(f"{self.file}: no picture has a category with {' and '.join(keep)}")
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        step = max(1, len(self._listed) // _TRIED)
+        if not any((self.root / name).exists() for name, _ in self._listed[::step]):
+            raise SourceError(
+                f"{self.root}: none of the pictures of {self.file} is here, such as {self._listed[0][0]!r}; "
+                "give the folder that these paths start from"
+            )
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __iter__(self) -> Iterator[FileItem]:
+        for name, label in self._listed:
+            yield file_item(self.root / name, name, label)
+
+    def __repr__(self) -> str:
+        return f"Annotated({str(self.root)!r}, {str(self.file)!r})"
+
+
+def file_item(path: Path, name: str, label: str) -> FileItem:
+    """Item of a file that a list names; one that is not there is listed, and fails when it is read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return FileItem(name, label, path=str(path))
+    return FileItem(name, label, status.st_size, status.st_mtime_ns, str(path))
+
+
+@dataclass
+class _Content:
+    images: dict[Any, str]
+    categories: dict[Any, dict[str, Any]]
+    pairs: dict[Any, tuple[Any, ...]]  # image id to the ids of its categories
+
+
+def _read(path: Path) -> _Content:
+    content = _Content({}, {}, {})
+    try:
+        for key, element in members(path):
+            if key == "images":
+                content.images[element["id"]] = _inside(element["file_name"])
+            elif key == "categories":
+                content.categories[element["id"]] = element
+            elif key == "annotations":
+                have = content.pairs.get(element["image_id"], ())
+                if element["category_id"] not in have:
+                    content.pairs[element["image_id"]] = (*have, element["category_id"])
+    except (KeyError, TypeError) as error:
+        raise SourceError(f"{path}: an entry of {key!r} is not of COCO's or iNaturalist's form ({error!r})") from error
+    if not content.images:
+        raise SourceError(f"{path}: it lists no images; give an annotation file of COCO's or iNaturalist's form")
+    return content
+
+
+def _inside(name: str) -> str:
+    """Refuse a path that leads out of the folder."""
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith("/") or ".." in parts:
+        raise TypeError(f"file_name {name!r} leads out of the folder")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def keep_categories(categories: dict[Any, dict[str, Any]], keep: Sequence[str], path: Path) -> set[Any]:
+    """Ids of the categories for which every ``field=value,value`` holds; raises `SourceError` for one that cannot."""
+    kept = set(categories)
+    for rule in keep:
+        field, separator, text = rule.partition("=")
+        values = {value.strip() for value in text.split(",")} - {""}
+        if not separator or not values:
+            raise SourceError(f"--keep {rule}: give FIELD=VALUE,VALUE such as supercategory=Aves,Mammalia")
+        known: dict[str, list[Any]] = {}
+        for identity, category in categories.items():
+            if field in category:
+                known.setdefault(str(category[field]), []).append(identity)
+        if not known:
+            fields = sorted({name for category in categories.values() for name in category})
+            raise SourceError(f"{path}: no category has a field {field!r}; they have: {', '.join(fields) or 'nothing'}")
+        missing = sorted(values - set(known))
+        if missing:
+            some = ", ".join(sorted(known)[:30]) + (" ..." if len(known) > 30 else "")
+            raise SourceError(f"{path}: no category has {field}={missing[0]}; there are: {some}")
+        kept &= {identity for value in values for identity in known[value]}
+    return kept
+
+
+def _labelled(content: _Content, kept: set[Any], *, everything: bool) -> Iterator[tuple[str, str]]:
+    names = {identity: str(content.categories[identity].get("name", identity)) for identity in kept}
+    for image, file_name in content.images.items():
+        labels = [names[category] for category in content.pairs.get(image, ()) if category in names]
+        if labels or everything:
+            yield file_name, ",".join(sorted(labels))

@@ -1,0 +1,132 @@
+"""One picture of a source, before it is read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from augcache.errors import SourceError
+from augcache.images import Least, as_pixels, decode_small, decode_views
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """One item, read.
+
+    Attributes
+    ----------
+    seen, plain : ndarray
+        uint8 (H, W, 3): the pixels as a viewer shows them, and as a plain loader reads them; see
+        `images.decode_views`.
+    digest : bytes
+        16 bytes, xxh3-128 of the file's bytes; zeros for no file.
+    label : str
+        Class name, where it is known only once the item is read.
+    """
+
+    seen: np.ndarray
+    plain: np.ndarray
+    digest: bytes
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """One item, read to be made small: pixels, digest and label as in `Views`, and its mask where it has one.
+
+    Attributes
+    ----------
+    mask : ndarray or None
+        uint8 (H, W): a class of each pixel.
+    """
+
+    image: np.ndarray
+    digest: bytes
+    label: str = ""
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item(ABC):
+    """One picture of a source, small enough to send to a worker, which loads it.
+
+    Attributes
+    ----------
+    name : str
+        What names it in its source; a folder-relative path with ``/`` for a file.
+    label : str
+        Class name; empty where there is none.
+    size, mtime_ns : int
+        State of the file; 0 where there is no file.
+    """
+
+    name: str
+    label: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+
+    @abstractmethod
+    def load(self) -> Views:
+        """Read and decode the picture; raises `SourceError`."""
+
+    def load_small(self, least: Least, max_pixels: int) -> Small:
+        """Read the picture as a viewer shows it, with fewer pixels where its format can; see `images.decode_small`."""
+        views = self.load()
+        height, width = views.seen.shape[:2]
+        if width * height > max_pixels:
+            raise SourceError(f"{width} x {height} pixels; the most is {max_pixels}")
+        least(width, height)
+        return Small(views.seen, views.digest, label=views.label)
+
+
+@dataclass(frozen=True, slots=True)
+class FileItem(Item):
+    """A picture in a file."""
+
+    path: str = ""
+
+    def load(self) -> Views:
+        """Read the file once, for its digest and its pixels."""
+        data = self.read()
+        seen, plain = decode_views(data)
+        return Views(seen, plain, xxhash.xxh3_128_digest(data))
+
+    def load_small(self, least: Least, max_pixels: int) -> Small:
+        """Read the file once, and decode no more of it than is needed."""
+        data = self.read()
+        return Small(decode_small(data, least, max_pixels=max_pixels), xxhash.xxh3_128_digest(data))
+
+    def read(self) -> bytes:
+        """Bytes of the file; raises `SourceError`."""
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as error:
+            raise SourceError(f"cannot be read: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayItem(Item):
+    """A picture that is in memory, and travels to the worker as it is."""
+
+    image: Any = None
+
+    def load(self) -> Views:
+        """Take the pixels."""
+        pixels = as_pixels(self.image)
+        return Views(pixels, pixels, bytes(16))
+
+
+class Pictures(ABC):
+    """A source: a number of items, in an order that is the same on every run."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Item]: ...

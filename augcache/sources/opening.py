@@ -1,0 +1,69 @@
+"""From what a user names to the source of its pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from augcache.errors import SourceError
+from augcache.sources.annotations import Annotated
+from augcache.sources.dataset import MapDataset
+from augcache.sources.folder import Folder
+from augcache.sources.items import Pictures
+from augcache.sources.list_file import SUFFIXES, ListFile
+from augcache.sources.masks import Masked
+from augcache.sources.packed import Packed, is_packed
+
+
+def open_source(
+    source: Any,
+    *,
+    annotations: str | os.PathLike[str] | None = None,
+    keep: Sequence[str] = (),
+    split: str | None = None,
+    masks: str | os.PathLike[str] | None = None,
+) -> Pictures:
+    """Return the pictures of a source.
+
+    Parameters
+    ----------
+    source : path-like, Pictures or map-style data set
+        A folder of pictures; a folder of CIFAR-10, CIFAR-100 or STL-10; a list file (.txt, .lst, .csv, .tsv); an
+        opened source; or an object with ``__len__`` and ``__getitem__``.
+    annotations : path-like, optional
+        A file of COCO's or iNaturalist's form, for the folder `source`; see `Annotated`.
+    keep : sequence of str
+        Rules for its categories, such as ``"supercategory=Aves,Mammalia"``.
+    split : str, optional
+        Of CIFAR or STL-10: "train" (the default), "test" or "unlabeled".
+    masks : path-like, optional
+        Folder of label images; see `Masked`.
+
+    Raises
+    ------
+    SourceError
+        If there is no such source, or an option does not go with it.
+    """
+    if keep and annotations is None:
+        raise SourceError("--keep chooses categories of an annotation file: give --annotations as well")
+    pictures = _open(source, annotations, keep, split)
+    if split is not None and not isinstance(pictures, Packed):
+        raise SourceError(f"{source}: --split is for folders of CIFAR and STL-10")
+    return pictures if masks is None else Masked(pictures, masks)
+
+
+def _open(source: Any, annotations: str | os.PathLike[str] | None, keep: Sequence[str], split: str | None) -> Pictures:
+    if isinstance(source, Pictures):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return MapDataset(source)
+    path = Path(source)
+    if annotations is not None:
+        return Annotated(path, annotations, keep)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return ListFile(path)
+    if path.is_dir() and is_packed(path):
+        return Packed(path, split or "train")
+    return Folder(path)
