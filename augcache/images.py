@@ -100,9 +100,37 @@ def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> 
                 _draft(image, least)
             image = _load(image, data)
             turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
-            return _seen(ImageOps.exif_transpose(image) if turned else image)
+            seen = _seen(ImageOps.exif_transpose(image) if turned else image)
+            if image.format not in ("JPEG", "MPO"):
+                least(seen.shape[1], seen.shape[0])  # it is told the size of every picture
+            return seen
         except _PILLOW_ERRORS as error:
             raise SourceError(_reason(error)) from error
+
+
+def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a label image: the class of each pixel, uint8 (H, W), as stored; of a palette image, the indices.
+
+    Raises
+    ------
+    SourceError
+        As `decode_views`; also for colours, or classes above 255.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(data, max_pixels)
+        try:
+            image = _load(image, data)
+            labels = np.asarray(image)
+        except _PILLOW_ERRORS as error:
+            raise SourceError(_reason(error)) from error
+    if labels.ndim == 3 and image.mode == "RGB" and (labels == labels[..., :1]).all():
+        labels = labels[..., 0]
+    if labels.ndim != 2 or labels.dtype.kind not in "bui":
+        raise SourceError(f"a picture of mode {image.mode}: a mask has one number a pixel")
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= 255:
+        raise SourceError(f"classes from {labels.min()} to {labels.max()}: a mask holds 0 to 255")
+    return labels.astype(np.uint8)
 
 
 def _draft(image: Image.Image, least: Least) -> None:
