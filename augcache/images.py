@@ -6,13 +6,15 @@ import io
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from augcache.errors import SourceError
 
+T = TypeVar("T")
 # Width and height of a picture to the least width and height at which it may be decoded.
 Least = Callable[[int, int], tuple[float, float]]
 
@@ -70,7 +72,27 @@ def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
     return seen, plain
 
 
-def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A picture with fewer pixels than it has.
+
+    Attributes
+    ----------
+    pixels : ndarray
+        uint8 (H, W, 3), RGB.
+    region : tuple of float
+        Left, top, right, bottom of the picture in `pixels`: a picture of 1001 pixels, read at 1/8, ends in the middle
+        of a pixel.
+    size : tuple of int
+        Width and height of the whole picture.
+    """
+
+    pixels: np.ndarray
+    region: tuple[float, float, float, float]
+    size: tuple[int, int]
+
+
+def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> Reduced:
     """Decode a picture as a viewer shows it, with fewer pixels where its format can: a JPEG at 1/2, 1/4 or 1/8.
 
     Parameters
@@ -84,8 +106,7 @@ def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> 
 
     Returns
     -------
-    ndarray
-        uint8 (H, W, 3), RGB.
+    Reduced
 
     Raises
     ------
@@ -96,16 +117,33 @@ def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> 
         warnings.simplefilter("ignore")
         image = _open(data, max_pixels)
         try:
+            full, turn = image.size, 1
             if image.format in ("JPEG", "MPO"):
-                _draft(image, least)
+                turn = _turn(image)
+                wanted = _swap(turn, least(*_swap(turn, full)))
+                image.draft(None, (math.ceil(wanted[0]), math.ceil(wanted[1])))  # no mode: it stays as it is
             image = _load(image, data)
-            turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
-            seen = _seen(ImageOps.exif_transpose(image) if turned else image)
-            if image.format not in ("JPEG", "MPO"):
-                least(seen.shape[1], seen.shape[0])  # it is told the size of every picture
-            return seen
+            by = round(full[0] / image.width)  # only a JPEG's is not 1
+            turn = _turn(image)
+            seen = _seen(image if turn == 1 else ImageOps.exif_transpose(image))
         except _PILLOW_ERRORS as error:
             raise SourceError(_reason(error)) from error
+    width, height = _swap(turn, full)
+    # What the last pixels have beyond the picture is where the file's right and bottom are.
+    left = seen.shape[1] - width / by if turn in (2, 3, 6, 7) else 0.0
+    top = seen.shape[0] - height / by if turn in (3, 4, 7, 8) else 0.0
+    return Reduced(seen, (left, top, left + width / by, top + height / by), (width, height))
+
+
+def _turn(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8."""
+    turn = image.getexif().get(_ORIENTATION, 1)
+    return turn if turn in range(2, 9) else 1
+
+
+def _swap(turn: int, size: tuple[T, T]) -> tuple[T, T]:
+    """Width and height as seen from those in the file, or the other way round."""
+    return (size[1], size[0]) if turn >= 5 else size
 
 
 def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -131,14 +169,6 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= 255:
         raise SourceError(f"classes from {labels.min()} to {labels.max()}: a mask holds 0 to 255")
     return labels.astype(np.uint8)
-
-
-def _draft(image: Image.Image, least: Least) -> None:
-    lying = image.getexif().get(_ORIENTATION, 1) in range(5, 9)  # width and height change places when it is turned
-    width, height = least(image.height, image.width) if lying else least(image.width, image.height)
-    if lying:
-        width, height = height, width
-    image.draft(None, (math.ceil(width), math.ceil(height)))  # no mode: it stays as it is
 
 
 def _load(image: Image.Image, data: bytes) -> Image.Image:

@@ -79,18 +79,15 @@ def copy_item(recipe: Recipe, max_pixels: int, item: Item) -> Ingested:
     params = recipe.params
     into, fit = (params["width"], params["height"]), params["fit"]
     small = item.load_small(least(into, fit), max_pixels)
-    copy = _copy(small.image, into, fit)
+    placement = place(*small.picture.size, into, fit)
+    copy = render(small.picture.pixels, placement, into, small.picture.region)
     record, pixels = store_as(copy, params["stored"])
     if small.mask is not None:
-        record["mask"] = _copy(small.mask, into, fit)
+        record["mask"] = render(small.mask, placement, into)
         pixels = np.dstack([pixels, record["mask"]])
     key = content_key(pixels)
     row = Source(item.name, key, item.size, item.mtime_ns, small.digest, small.label or item.label)
     return Ingested([row], {key: record})
-
-
-def _copy(image: np.ndarray, into: tuple[int, int], fit: str) -> np.ndarray:
-    return render(image, place(image.shape[1], image.shape[0], into, fit), into)
 
 
 def least(into: tuple[int, int], fit: str) -> Least:

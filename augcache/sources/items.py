@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.images import Least, as_pixels, decode_small, decode_views
+from augcache.images import Least, Reduced, as_pixels, decode_small, decode_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,17 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """One item, read to be made small: pixels, digest and label as in `Views`, and its mask where it has one.
+    """One item, read to be made small: digest and label as in `Views`, and its mask where it has one.
 
     Attributes
     ----------
+    picture : Reduced
+        As a viewer shows it.
     mask : ndarray or None
-        uint8 (H, W): a class of each pixel.
+        uint8 (H, W): a class of each pixel of the whole picture.
     """
 
-    image: np.ndarray
+    picture: Reduced
     digest: bytes
     label: str = ""
     mask: np.ndarray | None = None
@@ -75,14 +77,13 @@ class Item(ABC):
     def load(self) -> Views:
         """Read and decode the picture; raises `SourceError`."""
 
-    def load_small(self, least: Least, max_pixels: int) -> Small:
+    def load_small(self, least: Least, max_pixels: int) -> Small:  # noqa: ARG002  # for those that can
         """Read the picture as a viewer shows it, with fewer pixels where its format can; see `images.decode_small`."""
         views = self.load()
         height, width = views.seen.shape[:2]
         if width * height > max_pixels:
             raise SourceError(f"{width} x {height} pixels; the most is {max_pixels}")
-        least(width, height)
-        return Small(views.seen, views.digest, label=views.label)
+        return Small(Reduced(views.seen, (0, 0, width, height), (width, height)), views.digest, views.label)
 
 
 @dataclass(frozen=True, slots=True)

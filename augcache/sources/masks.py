@@ -23,27 +23,21 @@ class MaskedItem(FileItem):
 
     def load_small(self, least: Least, max_pixels: int) -> Small:
         """Read both files."""
-        sizes: list[tuple[int, int]] = []
-
-        def noted(width: int, height: int) -> tuple[float, float]:
-            sizes.append((width, height))
-            return least(width, height)
-
         if not self.mask:
             raise SourceError("there is no mask of its name; see --masks")
-        small = super(MaskedItem, self).load_small(noted, max_pixels)
+        small = super(MaskedItem, self).load_small(least, max_pixels)
         data = FileItem("", path=self.mask).read()
         try:
             mask = decode_labels(data, max_pixels=max_pixels)
         except SourceError as error:
             raise SourceError(f"its mask {self.mask}: {error}") from error
-        width, height = sizes[-1]
+        width, height = small.picture.size
         if mask.shape != (height, width):
             raise SourceError(
                 f"its mask {self.mask} is {mask.shape[1]} x {mask.shape[0]}, the picture {width} x {height}"
             )
         digest = xxhash.xxh3_128_digest(small.digest + xxhash.xxh3_128_digest(data))
-        return Small(small.image, digest, small.label, mask)
+        return Small(small.picture, digest, small.label, mask)
 
 
 class Masked(Pictures):
