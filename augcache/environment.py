@@ -17,7 +17,10 @@ from typing import Any, TypeVar
 
 import lmdb
 
+from augcache import trust
 from augcache.errors import CorruptError, StoreError
+from augcache.pages import check as check_pages
+from augcache.pages import read_meta
 
 Result = TypeVar("Result")
 Transaction = lmdb.Transaction
@@ -38,13 +41,42 @@ class Environment:
     def __init__(self, path: str, writable: bool) -> None:
         self.path = path
         self.writable = writable
+        self._sound = b""  # state of the data file that is known to be sound
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._env, self._databases = _open_lmdb(self.path, self.writable)
+        self._open(self.writable)
         self.inode = _inode(self.path)
+
+    def _open(self, writable: bool) -> None:
+        new = writable and not os.path.exists(os.path.join(self.path, "data.mdb"))
+        trust.check_files(self.path)
+        if not new:
+            read_meta(os.path.join(self.path, "data.mdb"))
+        found = b"" if new else trust.state(self.path)
+        is_known = new or found == self._sound or trust.is_stamped(self.path, found)
+        self._env, self._databases = _open_lmdb(self.path, writable, new, check=not is_known)
+        self._note_sound(None if new else found, stamp=not is_known or new)
+
+    def _note_sound(self, found: bytes | None = None, *, stamp: bool = True) -> None:
+        self._sound = trust.state(self.path) if found is None else found
+        if stamp:
+            trust.stamp(self.path, self._sound)
+
+    def check_pages(self) -> None:
+        """Check every page of the present state; raises `CorruptError`."""
+        if self._pid != os.getpid():
+            self._reopen_after_fork()
+        with self._lock:
+            try:
+                _check_pages(self._env, self.path)
+            except lmdb.MapResizedError:
+                self._env.set_mapsize(0)
+                _check_pages(self._env, self.path)
+            except lmdb.Error as error:
+                raise _explain(error, self.path) from error
 
     def read(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one read transaction; what it returns must not point into the map."""
@@ -73,6 +105,7 @@ class Environment:
                         self._check_current()
                         result = work(transaction, self._databases)
                     self._extend()
+                    self._note_sound()
                     return result
                 except _ReplacedError:
                     self.reopen()
@@ -98,7 +131,7 @@ class Environment:
 
     def _extend(self) -> None:
         # LMDB need not write pages that a transaction both took and gave back; a file without them would look cut
-        # short to `_check_length`.
+        # short to `read_meta`.
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         data = os.path.join(self.path, "data.mdb")
         if os.path.getsize(data) < needed:
@@ -125,9 +158,9 @@ class Environment:
             if not self.writable:
                 self._env.close()
                 try:
-                    self._env, self._databases = _open_lmdb(self.path, True)
+                    self._open(True)
                 except StoreError:
-                    self._env, self._databases = _open_lmdb(self.path, False)
+                    self._open(False)
                     raise
                 self.writable = True
 
@@ -221,14 +254,14 @@ def _inode(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _open_lmdb(path: str, writable: bool) -> tuple[lmdb.Environment, dict[bytes, Any]]:
+def _open_lmdb(path: str, writable: bool, new: bool, *, check: bool) -> tuple[lmdb.Environment, dict[bytes, Any]]:
     try:
-        new = writable and not os.path.exists(os.path.join(path, "data.mdb"))
         env = _open_with_lock(path, writable, new)
     except lmdb.Error as error:
         raise _explain(error, path) from error
     try:
-        _check_length(env, path)
+        if check:
+            _check_pages(env, path)
         databases = {name: env.open_db(name, create=new) for name in DATABASES}
     except lmdb.NotFoundError as error:
         env.close()
@@ -240,6 +273,17 @@ def _open_lmdb(path: str, writable: bool) -> tuple[lmdb.Environment, dict[bytes,
         env.close()
         raise
     return env, databases
+
+
+def _check_pages(env: lmdb.Environment, path: str) -> None:
+    data = os.path.join(path, "data.mdb")
+    for _ in range(100):
+        with env.begin() as transaction:  # while it lasts, a writer leaves the pages of this state alone
+            state = [meta for meta in read_meta(data) if int(meta["transaction"]) == transaction.id()]
+            if state:  # else two commits came between the two lines
+                check_pages(data, state[0])
+                return
+    raise StoreError(f"{path}: changes faster than it can be checked; try again when the build is done")
 
 
 def _open_with_lock(path: str, writable: bool, new: bool) -> lmdb.Environment:
@@ -265,17 +309,6 @@ def _is_lock_trouble(error: lmdb.Error) -> bool:
     text = str(error)
     codes = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
     return isinstance(error, lmdb.ReadonlyError | lmdb.LockError) or any(os.strerror(code) in text for code in codes)
-
-
-def _check_length(env: lmdb.Environment, path: str) -> None:
-    # Reading past the end of a truncated file would kill the process (SIGBUS), so refuse it here.
-    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    present = os.path.getsize(os.path.join(path, "data.mdb"))
-    if present < needed:
-        raise CorruptError(
-            f"{path}: data.mdb is cut short ({present} bytes of {needed}); "
-            "copy the store again, or delete it and rebuild"
-        )
 
 
 def _is_full(path: str, text: str) -> bool:

@@ -282,6 +282,10 @@ class Store:
         finally:
             lock.release()
 
+    def check_pages(self) -> None:
+        """Check the structure of the whole file, as is done when a store from elsewhere is opened first."""
+        self._env.check_pages()
+
     def replace_compacted(self) -> None:
         """Copy the data file without its free pages, and put the copy in its place; a writer must hold `exclusive`."""
         aside = self.path / "compact.tmp"  # left over where this was killed

@@ -127,6 +127,7 @@ def verify(
     """
     started = time.monotonic()
     store = store if isinstance(store, Store) else Store(store)
+    store.check_pages()
     folder = originals.originals_folder(store.path, source) if recompute or sources else None
     check = _Check(store, Progress(len(store) + recompute), progress)
     check.entries()

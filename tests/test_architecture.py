@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 LAYERS = [
     ["_version", "errors", "report"],
     ["keys", "codec", "recipe", "jitter"],
-    ["arrow"],
+    ["arrow", "pages", "trust"],
     ["manifest", "images", "environment", "transforms"],
     ["tables", "sources", "workers", "video"],
     ["store", "views"],

@@ -1,0 +1,331 @@
+"""Is a data file a sound LMDB file? LMDB itself trusts its pages, and a damaged one can end the process.
+
+Every page that can be reached is checked before LMDB follows it: its header, the place and size of every node, the
+order of the keys, and that no page is used twice. The layout is that of LMDB 0.9 on a 64-bit machine (``mdb.c``).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from augcache.errors import CorruptError, StoreError
+
+_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8  # page flags
+_BIG, _TREE = 1, 2  # node flags: the value is on overflow pages; it is the record of a named database
+_HEADER, _NODE = 16, 8  # bytes
+_LONGEST_KEY, _DEEPEST = 511, 32
+_INTEGER_KEYS = 8  # flag of a database; the list of free pages has it
+_NONE = (1 << 64) - 1  # root of an empty database
+
+_DB = np.dtype([
+    ("pad", "u4"), ("flags", "u2"), ("depth", "u2"), ("branches", "u8"), ("leaves", "u8"), ("overflows", "u8"),
+    ("entries", "u8"), ("root", "u8"),
+])  # fmt: skip  # a table
+_META_PAGE = np.dtype([
+    ("number", "u8"), ("pad", "u2"), ("flags", "u2"), ("unused", "u4"), ("magic", "u4"), ("version", "u4"),
+    ("address", "u8"), ("map_size", "u8"), ("free", _DB), ("main", _DB), ("last", "u8"), ("transaction", "u8"),
+])  # fmt: skip  # a table
+
+
+class DamageError(Exception):
+    """What is wrong with a page; `check` makes a `CorruptError` of it."""
+
+
+def read_meta(path: str) -> tuple[np.void, np.void]:
+    """Read and check the two meta pages of a data file, all that LMDB looks at when it opens one.
+
+    Parameters
+    ----------
+    path : str
+        The data file.
+
+    Raises
+    ------
+    StoreError
+        If it is no LMDB file of this kind of machine.
+    CorruptError
+        If it is cut short, or a field is out of bounds.
+    """
+    try:
+        with open(path, "rb") as file:
+            first = _meta(file.read(_META_PAGE.itemsize))
+            page = int(first["free"]["pad"]) if first is not None else 0
+            file.seek(page)
+            second = _meta(file.read(_META_PAGE.itemsize))
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); check its owner") from error
+    if first is None or second is None:
+        raise StoreError(f"{os.path.dirname(path)}: not an augcache store; give another --store")
+    if page not in (4096, 8192, 16384, 32768) or page != second["free"]["pad"]:
+        raise _damaged(path, f"pages of {page} bytes")
+    for slot, meta in enumerate((first, second)):
+        transaction = int(meta["transaction"])  # 0 in both where nothing was ever written
+        if (transaction and transaction & 1 != slot) or int(meta["number"]) != slot:
+            raise _damaged(path, f"meta page {slot}")
+    newest = max(first, second, key=lambda meta: int(meta["transaction"]))
+    needed = (int(newest["last"]) + 1) * page
+    if size < needed:
+        raise CorruptError(
+            f"{os.path.dirname(path)}: data.mdb is cut short ({size} bytes of {needed}); "
+            "copy the store again, or delete it and rebuild"
+        )
+    return first, second
+
+
+def _meta(raw: bytes) -> np.void | None:
+    if len(raw) < _META_PAGE.itemsize:
+        return None
+    meta = np.frombuffer(raw, _META_PAGE)[0]
+    sound = meta["flags"] == _META and meta["magic"] == _MAGIC and meta["version"] == _VERSION
+    return meta if sound else None
+
+
+def _damaged(path: str, what: str) -> CorruptError:
+    return CorruptError(
+        f"{os.path.dirname(path)}: the store's pages are damaged ({what}); copy it again, or delete it and rebuild"
+    )
+
+
+def check(path: str, meta: np.void) -> None:
+    """Check all pages of one state of a data file.
+
+    Parameters
+    ----------
+    path : str
+        The data file.
+    meta : numpy.void
+        The meta page of the state, from `read_meta`; a read transaction must hold the state while this runs.
+
+    Raises
+    ------
+    CorruptError
+        If following the pages could lead LMDB astray. What stands in the records is not looked at.
+
+    Notes
+    -----
+    Vectorised by level of a tree; reads the pages of the tables and the first of each slab, not the records.
+    """
+    page, last = int(meta["free"]["pad"]), int(meta["last"])
+    try:
+        file = _File(_map(path, (last + 1) * page), page, last)
+        runs = [_run([0, 1], [1, 1])]
+        free = _walk(file, meta["free"], runs, "the list of free pages", integer=True)
+        runs.append(_free_pages(file, free))
+        main = _walk(file, meta["main"], runs, "the list of tables")
+        for name, record in _trees(file, main):
+            _walk(file, record, runs, name)
+        starts, counts = np.concatenate(runs, axis=1)
+        order = np.argsort(starts)
+        _require(starts[order][:-1] + counts[order][:-1] <= starts[order][1:], "a page that is used twice")
+    except DamageError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _map(path: str, size: int) -> np.ndarray:
+    try:
+        with open(path, "rb") as file:
+            return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({error})") from error
+
+
+@dataclass(frozen=True)
+class _File:
+    data: np.ndarray  # uint8
+    page: int
+    last: int  # number of the last page
+
+    @property
+    def halves(self) -> np.ndarray:
+        return np.asarray(self.data.view(np.uint16))
+
+    def words(self, at: np.ndarray, order: str = "=") -> np.ndarray:
+        """8 bytes from each position, aligned or not; a position must leave room for them."""
+        everywhere = np.ndarray(len(self.data) - 7, f"{order}u8", self.data, strides=(1,))
+        return np.asarray(everywhere[at].astype(np.uint64))
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Nodes of the pages of one level, in order."""
+
+    owner: np.ndarray  # which of the pages
+    slot: np.ndarray  # which node of it
+    key: np.ndarray  # position of the key in the file
+    key_size: np.ndarray
+    low: np.ndarray  # three 16-bit fields: size of the value and flags, or number of the child page
+    high: np.ndarray
+    flags: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Leaf nodes of a tree: keys, and where the values lie."""
+
+    nodes: _Nodes
+    at: np.ndarray
+    size: np.ndarray
+
+
+def _require(condition: np.ndarray | np.bool_ | bool, what: str) -> None:
+    if not np.all(condition):
+        raise DamageError(what)
+
+
+def _run(starts: np.ndarray | list[int], counts: np.ndarray | list[int]) -> np.ndarray:
+    return np.array([starts, counts], np.int64)
+
+
+def _walk(file: _File, record: np.void, runs: list[np.ndarray], name: str, *, integer: bool = False) -> _Values:
+    """Check one tree from its root to its leaves; its pages are added to `runs`."""
+    _require(int(record["flags"]) == (_INTEGER_KEYS if integer else 0), f"flags of {name}")
+    depth, root = int(record["depth"]), int(record["root"])
+    empty = np.empty(0, np.int64)
+    if root == _NONE:
+        _require(depth == 0 and int(record["entries"]) == 0, f"counts of {name}")
+        return _Values(_Nodes(empty, empty, empty, empty, empty, empty, empty), empty, empty)
+    _require(0 < depth <= _DEEPEST and root <= file.last, f"root of {name}")
+    pages, levels, total = np.array([root], np.int64), [], 0
+    for _ in range(depth - 1):
+        runs.append(_run(pages, np.ones_like(pages)))
+        nodes = _nodes(file, pages, _BRANCH, 1 if integer else 2, f"a branch page of {name}")
+        levels.append(nodes)
+        total += len(pages)
+        pages = nodes.low | nodes.high << 16 | nodes.flags << 32
+        # Each page once: also what bounds the walk of a tree that bites its tail.
+        _require((pages <= file.last) & (pages > 1), f"a page number in {name}")
+        _require(len(np.unique(pages)) == len(pages), f"a page number in {name}")
+    _require(total == int(record["branches"]) and len(pages) == int(record["leaves"]), f"page counts of {name}")
+    runs.append(_run(pages, np.ones_like(pages)))
+    leaves = _nodes(file, pages, _LEAF, 1, f"a leaf page of {name}")
+    _require(len(leaves.key) == int(record["entries"]), f"the count of {name}")
+    values = _values(file, leaves, runs, int(record["overflows"]), name)
+    _check_order(file, leaves, levels, integer, f"the order of {name}")
+    return values
+
+
+def _nodes(file: _File, pages: np.ndarray, kind: int, least: int, what: str) -> _Nodes:
+    """Check the headers and nodes of some pages of one kind."""
+    _require((pages > 1) & (pages <= file.last), what)
+    start = pages * (file.page // 2)
+    _require(file.words(pages * file.page) == pages.astype(np.uint64), what)
+    _require(file.halves[start + 5] == kind, what)
+    lower, upper = (file.halves[start + part].astype(np.int64) for part in (6, 7))
+    _require((lower >= _HEADER) & (lower <= upper) & (upper <= file.page) & (lower % 2 == 0), what)
+    count = (lower - _HEADER) // 2
+    _require(count >= least, what)
+    owner = np.repeat(np.arange(len(pages)), count)
+    slot = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    offset = file.halves[start[owner] + _HEADER // 2 + slot].astype(np.int64)
+    _require((offset >= upper[owner]) & (offset <= file.page - _NODE) & (offset % 2 == 0), what)
+    at = pages[owner] * file.page + offset
+    low, high, flags, key_size = (file.halves[at // 2 + part].astype(np.int64) for part in range(4))
+    _require((key_size <= _LONGEST_KEY) & ((key_size > 0) | (slot == 0) & (kind == _BRANCH)), what)
+    nodes = _Nodes(owner, slot, at + _NODE, key_size, low, high, flags)
+    # Nodes fill a page from its end without a gap, so each ends where the next begins.
+    inside = np.zeros_like(low) if kind == _BRANCH else np.where(flags & _BIG, 8, low | high << 16)
+    size = _NODE + key_size + inside + ((key_size + inside) & 1)
+    order = np.argsort(owner * 65536 + offset)
+    offset, size, owner = offset[order], size[order], owner[order]
+    is_last = np.append(owner[1:] != owner[:-1], True)
+    is_first = np.roll(is_last, 1)
+    _require(np.where(is_last, file.page, np.roll(offset, -1)) == offset + size, what)
+    _require(offset[is_first] == upper, what)
+    return nodes
+
+
+def _values(file: _File, leaves: _Nodes, runs: list[np.ndarray], overflows: int, name: str) -> _Values:
+    """Check where the values lie, those on overflow pages too."""
+    allowed = (0, _BIG, _TREE) if name == "the list of tables" else (0, _BIG)
+    _require(np.isin(leaves.flags, allowed), f"a leaf page of {name}")
+    size = leaves.low | leaves.high << 16
+    at = leaves.key + leaves.key_size
+    big = np.flatnonzero(leaves.flags & _BIG)
+    first = file.words(at[big]).astype(np.int64)
+    what = f"an overflow page of {name}"
+    _require((first > 1) & (first <= file.last), what)
+    start = first * (file.page // 2)
+    _require((file.words(first * file.page).astype(np.int64) == first) & (file.halves[start + 5] == _OVERFLOW), what)
+    count = file.halves[start + 6].astype(np.int64) | file.halves[start + 7].astype(np.int64) << 16
+    _require((count >= (_HEADER - 1 + size[big]) // file.page + 1) & (first + count - 1 <= file.last), what)
+    _require(int(count.sum()) == overflows, f"page counts of {name}")
+    runs.append(_run(first, count))
+    at[big] = first * file.page + _HEADER
+    return _Values(leaves, at, size)
+
+
+def _check_order(file: _File, leaves: _Nodes, levels: list[_Nodes], integer: bool, what: str) -> None:
+    """Check that keys ascend, and that the keys of branch pages lie between those of their children."""
+    _require(_compare(file, leaves, slice(0, -1), leaves, slice(1, None), integer) < 0, what)
+    low = np.flatnonzero(leaves.slot == 0)  # first and last leaf node below each node of the level above
+    high = np.append(low[1:], len(leaves.slot)) - 1
+    for nodes in reversed(levels):
+        inner = np.flatnonzero(nodes.slot > 0)
+        _require(_compare(file, nodes, inner, leaves, low[inner], integer) <= 0, what)
+        _require(_compare(file, nodes, inner, leaves, high[inner - 1], integer) > 0, what)
+        first = np.flatnonzero(nodes.slot == 0)
+        low, high = low[first], high[np.append(first[1:], len(nodes.slot)) - 1]
+
+
+_Where = slice | np.ndarray
+
+
+def _compare(file: _File, one: _Nodes, at: _Where, other: _Nodes, to: _Where, integer: bool) -> np.ndarray:
+    """-1, 0 or 1 for each pair of keys, compared as LMDB does: byte by byte, or as native integers."""
+    a, b = one.key[at], other.key[to]
+    a_size, b_size = one.key_size[at], other.key_size[to]
+    if integer:
+        _require((a_size == 8) & (b_size == 8), "the list of free pages")
+        a, b = file.words(a), file.words(b)
+        return np.asarray((a > b).astype(np.int8) - (a < b).astype(np.int8))
+    result: np.ndarray = np.sign(a_size - b_size).astype(np.int8)  # what decides where one begins with the other
+    tied, done = np.arange(len(a)), 0
+    while len(tied):
+        left, right = _part(file, a[tied], a_size[tied], done), _part(file, b[tied], b_size[tied], done)
+        differ = left != right
+        result[tied[differ]] = np.where(left < right, -1, 1)[differ]
+        done += 8
+        tied = tied[~differ & (np.minimum(a_size[tied], b_size[tied]) > done)]
+    return result
+
+
+def _part(file: _File, key: np.ndarray, size: np.ndarray, done: int) -> np.ndarray:
+    """Bytes `done` to `done` + 8 of each key as one number; zeros follow a key that is shorter."""
+    at = key + done
+    safe = np.minimum(at, len(file.data) - 8)
+    over = np.minimum(at - safe, 7).astype(np.uint64) * np.uint64(8)
+    left = np.clip(size - done, 0, 8).astype(np.uint64) * np.uint64(8)
+    mask = np.where(left == 64, np.uint64(_NONE), ~(np.uint64(_NONE) >> np.minimum(left, np.uint64(63))))
+    return np.asarray((file.words(safe, ">") << over) & mask)
+
+
+def _free_pages(file: _File, values: _Values) -> np.ndarray:
+    """Check the lists of free pages: a count, then page numbers in descending order."""
+    pages = [np.empty(0, np.int64)]
+    what = "the list of free pages"
+    for at, size in zip(values.at.tolist(), values.size.tolist(), strict=True):
+        _require(size >= 8 and size % 8 == 0, what)
+        numbers = np.frombuffer(file.data[at : at + size].tobytes(), np.uint64)
+        _require(numbers[0] < len(numbers), what)
+        numbers = numbers[1 : 1 + int(numbers[0])]
+        _require((numbers > 1) & (numbers <= file.last), what)
+        pages.append(numbers.astype(np.int64))
+        _require(np.diff(pages[-1]) < 0, what)
+    found = np.concatenate(pages)
+    return _run(found, np.ones_like(found))
+
+
+def _trees(file: _File, main: _Values) -> Iterator[tuple[str, np.void]]:
+    """Name and record of each named database."""
+    for index in np.flatnonzero(main.nodes.flags == _TREE):
+        _require(main.size[index] == _DB.itemsize, "the list of tables")
+        key, at = int(main.nodes.key[index]), int(main.at[index])
+        name = file.data[key : key + int(main.nodes.key_size[index])].tobytes()
+        yield f"table {ascii(name)[2:-1]}", np.frombuffer(file.data[at : at + _DB.itemsize].tobytes(), _DB)[0]
