@@ -78,16 +78,16 @@ class Reduced:
 
     Attributes
     ----------
-    pixels : ndarray
-        uint8 (H, W, 3), RGB.
+    image : PIL image
+        Of mode RGB. (To an array and back would be two copies.)
     region : tuple of float
-        Left, top, right, bottom of the picture in `pixels`: a picture of 1001 pixels, read at 1/8, ends in the middle
+        Left, top, right, bottom of the picture in `image`: a picture of 1001 pixels, read at 1/8, ends in the middle
         of a pixel.
     size : tuple of int
         Width and height of the whole picture.
     """
 
-    pixels: np.ndarray
+    image: Image.Image
     region: tuple[float, float, float, float]
     size: tuple[int, int]
 
@@ -124,14 +124,16 @@ def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> 
                 image.draft(None, (math.ceil(wanted[0]), math.ceil(wanted[1])))  # no mode: it stays as it is
             image = _load(image, data)
             by = round(full[0] / image.width)  # only a JPEG's is not 1
-            turn = _turn(image)
-            seen = _seen(image if turn == 1 else ImageOps.exif_transpose(image))
+            turn = turn if image.format in ("JPEG", "MPO") else _turn(image)
+            seen = image if turn == 1 else ImageOps.exif_transpose(image)
+            if seen.mode != "RGB" or "transparency" in seen.info:
+                seen = Image.fromarray(_seen(seen))
         except _PILLOW_ERRORS as error:
             raise SourceError(_reason(error)) from error
     width, height = _swap(turn, full)
     # What the last pixels have beyond the picture is where the file's right and bottom are.
-    left = seen.shape[1] - width / by if turn in (2, 3, 6, 7) else 0.0
-    top = seen.shape[0] - height / by if turn in (3, 4, 7, 8) else 0.0
+    left = seen.width - width / by if turn in (2, 3, 6, 7) else 0.0
+    top = seen.height - height / by if turn in (3, 4, 7, 8) else 0.0
     return Reduced(seen, (left, top, left + width / by, top + height / by), (width, height))
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from augcache.batching import count_items, open_store
 from augcache.errors import RecipeError
@@ -80,10 +81,10 @@ def copy_item(recipe: Recipe, max_pixels: int, item: Item) -> Ingested:
     into, fit = (params["width"], params["height"]), params["fit"]
     small = item.load_small(least(into, fit), max_pixels)
     placement = place(*small.picture.size, into, fit)
-    copy = render(small.picture.pixels, placement, into, small.picture.region)
+    copy = render(small.picture.image, placement, into, small.picture.region)
     record, pixels = store_as(copy, params["stored"])
     if small.mask is not None:
-        record["mask"] = render(small.mask, placement, into)
+        record["mask"] = render(Image.fromarray(small.mask), placement, into)
         pixels = np.dstack([pixels, record["mask"]])
     key = content_key(pixels)
     row = Source(item.name, key, item.size, item.mtime_ns, small.digest, small.label or item.label)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
+from PIL import Image
 
 from augcache.errors import SourceError
 from augcache.images import Least, Reduced, as_pixels, decode_small, decode_views
@@ -83,7 +84,9 @@ class Item(ABC):
         height, width = views.seen.shape[:2]
         if width * height > max_pixels:
             raise SourceError(f"{width} x {height} pixels; the most is {max_pixels}")
-        return Small(Reduced(views.seen, (0, 0, width, height), (width, height)), views.digest, views.label)
+        return Small(
+            Reduced(Image.fromarray(views.seen), (0, 0, width, height), (width, height)), views.digest, views.label
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def place(width: int, height: int, into: tuple[int, int], fit: str) -> Placement
 
 
 def render(
-    image: np.ndarray,
+    image: Image.Image,
     placement: Placement,
     into: tuple[int, int],
     region: tuple[float, float, float, float] | None = None,
@@ -88,8 +88,8 @@ def render(
 
     Parameters
     ----------
-    image : ndarray
-        uint8 (H, W, 3) picture, or uint8 (H, W) mask.
+    image : PIL image
+        A picture of mode RGB, or a mask of mode L.
     placement : Placement
         From `place`.
     into : tuple of int
@@ -102,20 +102,20 @@ def render(
     ndarray
         uint8 (height, width, 3) or (height, width).
     """
-    x, y, end_x, end_y = region or (0, 0, image.shape[1], image.shape[0])
+    x, y, end_x, end_y = region or (0, 0, image.width, image.height)
     left, top, right, bottom = placement.box
     wide, high = end_x - x, end_y - y
     box = (x + left * wide, y + top * high, x + right * wide, y + bottom * high)
     size = placement.width, placement.height
-    if image.ndim == 2:
-        kept = Image.fromarray(image).resize(size, Image.Resampling.NEAREST, box)
+    if image.mode == "L":
+        kept = image.resize(size, Image.Resampling.NEAREST, box)
     else:
-        kept = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, box, reducing_gap=MARGIN)
-    if size == into:
-        return np.asarray(kept)
-    copy = np.zeros((into[1], into[0], *image.shape[2:]), np.uint8)
-    copy[placement.top : placement.top + size[1], placement.left : placement.left + size[0]] = np.asarray(kept)
-    return copy
+        kept = image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=MARGIN)
+    if size != into:
+        copy = Image.new(image.mode, into)
+        copy.paste(kept, (placement.left, placement.top))
+        kept = copy
+    return np.asarray(kept)
 
 
 def store_as(copy: np.ndarray, stored: str) -> tuple[Record, np.ndarray]:
@@ -180,5 +180,5 @@ def resize(
         ``image`` uint8 (height, width, 3), or ``encoded`` uint8 (n,), the bytes of a WebP or JPEG file.
     """
     into = (width, height)
-    copy = render(image, place(image.shape[1], image.shape[0], into, fit), into)
+    copy = render(Image.fromarray(image), place(image.shape[1], image.shape[0], into, fit), into)
     return store_as(copy, stored)[0]
