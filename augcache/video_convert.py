@@ -54,9 +54,8 @@ class Converter:
     def _scaled(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
         if frame.interlaced_frame:  # swscale would scale each field by itself, which combs the small picture
             frame = type(frame).from_ndarray(np.ascontiguousarray(self._rgb(frame)), format="rgb24")
-        return _array(
-            self._scaler.reformat(frame, width, height, format="rgb24", interpolation=self._filter, threads=1)
-        )
+        scaled = self._scaler.reformat(frame, width, height, format="rgb24", interpolation=self._filter, threads=1)
+        return _array(scaled).copy()  # lets go of the decoder's frame, which is larger
 
 
 def _array(frame: VideoFrame) -> NDArray[np.uint8]:

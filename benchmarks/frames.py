@@ -116,8 +116,10 @@ def speed(work: dict[str, list[Path]], repeats: int) -> None:
     for name, paths in work.items():
         for every in (1, 10, 100):
             spent: dict[str, list[float]] = {peer: [] for peer in known}
-            for _ in range(repeats):
-                for peer, function in known.items():
+            for turn in range(repeats):
+                names = list(known)
+                for peer in names[turn % len(names) :] + names[: turn % len(names)]:  # the first pays for fresh memory
+                    function = known[peer]
                     started = time.process_time()
                     try:
                         for path in paths:
@@ -129,6 +131,7 @@ def speed(work: dict[str, list[Path]], repeats: int) -> None:
             ours = middle["augcache"]
             ratio = {p: "error" if np.isnan(t) else f"{t / ours:.2f}x" for p, t in middle.items()}
             rows.append([name, every, ours, f"{ours / middle['floor']:.2f}", *(ratio[p] for p in list(known)[2:])])
+            print(*rows[-1], sep="\t", file=sys.stderr)
     print(f"\n## CPU time, every Nth frame at {SIZE[0]}x{SIZE[1]}, one thread; peers as multiples of ours\n")
     table(["work", "N", "augcache ms", "ours / floor", *list(known)[2:]], rows)
 
