@@ -9,7 +9,8 @@ import numpy as np
 
 from augcache.errors import SourceError
 from augcache.transforms.saliencycut.contrast import region_contrast
-from augcache.transforms.saliencycut.histogram import histogram_contrast
+from augcache.transforms.saliencycut.distance import barrier_distance
+from augcache.transforms.saliencycut.histogram import histogram_contrast, stretch
 from augcache.transforms.saliencycut.quantise import quantise
 from augcache.transforms.saliencycut.render import enlargement, saliency_map
 from augcache.transforms.saliencycut.segment import region_means, segment
@@ -51,12 +52,23 @@ def _rc(image: np.ndarray, labels: np.ndarray, regions: int) -> np.ndarray:
 
 
 def _hc(image: np.ndarray, labels: np.ndarray, regions: int) -> np.ndarray:
-    values = histogram_contrast(quantise(image))
-    return np.asarray(region_means(labels, values[..., np.newaxis], regions)[:, 0], np.float32)
+    return _means(labels, histogram_contrast(quantise(image)), regions).astype(np.float32)
+
+
+def _mbd(image: np.ndarray, labels: np.ndarray, regions: int) -> np.ndarray:
+    return stretch(_means(labels, barrier_distance(image), regions)).astype(np.float32)
+
+
+def _means(labels: np.ndarray, values: np.ndarray, regions: int) -> np.ndarray:
+    return np.asarray(region_means(labels, values[..., np.newaxis], regions)[:, 0])
 
 
 # A method gives each region its saliency, float32 (regions,) in 0..1.
-REGION_SALIENCY: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {"rc": _rc, "hc": _hc}
+REGION_SALIENCY: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "rc": _rc,
+    "hc": _hc,
+    "mbd": _mbd,
+}
 
 
 def _resize(image: np.ndarray, scale: float) -> np.ndarray:
