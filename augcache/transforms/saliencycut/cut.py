@@ -63,12 +63,12 @@ def _frame(height: int, width: int) -> np.ndarray:
 
 
 class _Part:
-    """The part of a picture that is cut: its colours and its graph, which all rounds share."""
+    """The part of a picture that is cut: its colours and its links, which all rounds share."""
 
     def __init__(self, image: np.ndarray, saliency: np.ndarray, frame: np.ndarray) -> None:
         scaled = np.ascontiguousarray(image[..., ::-1], np.float32) / np.float32(255)
         self.saliency, self.frame = saliency, frame
-        self.samples = scaled.reshape(-1, 3).astype(np.float64)
+        self.samples = image.reshape(-1, 3).astype(np.float64)
         self.links = energy.links(cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab))
 
     def cut(self, threshold: float) -> np.ndarray | None:
@@ -76,9 +76,9 @@ class _Part:
         known = trimap.of_map(self.saliency, LOW, threshold)
         weight = self.saliency.astype(np.float64)
         before = np.zeros(self.saliency.shape, bool)
-        components = (gmm.COMPONENTS, gmm.COMPONENTS)
+        most = gmm.COMPONENTS, gmm.COMPONENTS
         for _ in range(OUTER):
-            values, components = self._inner(known, weight, components)
+            values, most = self._inner(known, weight, most)
             found = trimap.largest_component(np.where(values, 255, 0).astype(np.uint8), 0.02)
             if found is None:
                 return None
@@ -89,23 +89,29 @@ class _Part:
             weight = (known != trimap.BACKGROUND).astype(np.float64)
         return found
 
-    def _inner(
-        self, known: np.ndarray, weight: np.ndarray, components: tuple[int, int]
-    ) -> tuple[np.ndarray, tuple[int, int]]:
-        """Alternate between the mixtures and the minimum cut until the mask rests."""
-        foreground = gmm.build(self.samples, weight.ravel(), components[0])
-        background = foreground
-        most = components[1]
-        for _ in range(INNER):
-            foreground = gmm.refine(self.samples, weight.ravel(), foreground)
-            background = gmm.build(self.samples, 1 - weight.ravel(), most)
-            most = len(background)  # a mixture that lost components never gets them back
-            preference = gmm.cost(self.samples, background) - gmm.cost(self.samples, foreground)
-            graph, terminal = energy.fold(self.links, known, preference.reshape(known.shape))
-            tree = maxflow.solve(graph, terminal, known.shape[1] + 2).reshape(known.shape[0] + 2, -1)[1:-1, 1:-1]
-            mask = (known == trimap.FOREGROUND) | ((known == trimap.UNKNOWN) & (tree != maxflow.SINK))
-            changed = np.count_nonzero(mask != weight)
-            weight = mask.astype(np.float64)
+    def _inner(self, known: np.ndarray, weight: np.ndarray, most: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+        """Alternate between the mixtures and the minimum cut until the mask rests.
+
+        `most` are the components that the two mixtures may have; one that lost some never gets them back.
+        """
+        state, nodes, terminal = energy.fold(self.links, known)
+        step = maxflow.steps(known.shape[1] + 2)
+        unknown = np.flatnonzero(known == trimap.UNKNOWN)
+        colours = self.samples[unknown]
+        values = weight.ravel()
+        mask = known.ravel() == trimap.FOREGROUND
+        foreground = gmm.build(self.samples, values, most[0])
+        limit, clock = most[1], 0
+        units = np.zeros_like(terminal)
+        for round_ in range(INNER):
+            foreground = gmm.refine(self.samples, values, foreground)
+            background = gmm.build(self.samples, 1 - values, limit)
+            limit = len(background)
+            units, before = energy.units(gmm.preference(colours, background, foreground)), units
+            clock = maxflow.cut(state, step, nodes, units - before + (0 if round_ else terminal), clock)
+            mask[unknown] = state[nodes + maxflow.TREE] != maxflow.SINK
+            changed = np.count_nonzero(mask != values)
+            values = mask.astype(np.float64)
             if changed <= INNER_STOP or not mask.any() or mask.all():
                 break
-        return mask, (len(foreground), most)
+        return mask.reshape(known.shape), (len(foreground), limit)

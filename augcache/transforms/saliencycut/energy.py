@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from augcache.transforms.saliencycut.maxflow import neighbour_offsets
+from augcache.transforms.saliencycut.maxflow import FIELDS, steps
 from augcache.transforms.saliencycut.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
 SMOOTHNESS = 50.0
@@ -19,8 +19,8 @@ LARGEST_COST = 3000.0  # data terms beyond it bind a pixel as firmly
 def links(lab):  # type: ignore[no-untyped-def]  # numba infers
     """Capacities int32 ((H + 2) * (W + 2), 8) between neighbours of a picture, float32 (H, W, 3) Lab.
 
-    Boykov and Jolly, ICCV 2001, as in GrabCut: ``50 exp(-beta d^2)`` over the distance of the pixels, where beta is half
-    the inverse of the mean d^2.
+    Boykov and Jolly, ICCV 2001, as in GrabCut: ``50 exp(-beta d^2)`` over the distance of the pixels, where beta is
+    half the inverse of the mean d^2.
     """
     height, width = lab.shape[:2]
     total, pairs = 0.0, 0
@@ -32,7 +32,7 @@ def links(lab):  # type: ignore[no-untyped-def]  # numba infers
                     pairs += 1
     beta = 0.5 * pairs / total if total > 0 else 0.0
     across = width + 2
-    offset = neighbour_offsets(across)
+    step = steps(across) // FIELDS
     capacity = np.zeros(((height + 2) * across, 8), np.int32)
     for y in range(height):
         for x in range(width):
@@ -43,9 +43,7 @@ def links(lab):  # type: ignore[no-untyped-def]  # numba infers
                     link = SMOOTHNESS * math.exp(-beta * _square(lab, y, x, y + dy, x + dx))
                     if dx and dy:
                         link *= math.sqrt(0.5)
-                    units = np.int32(link * UNITS + 0.5)
-                    capacity[node, d] = units
-                    capacity[node + offset[d], 7 - d] = units
+                    capacity[node, d] = capacity[node + step[d], 7 - d] = np.int32(link * UNITS + 0.5)
     return capacity
 
 
@@ -58,34 +56,50 @@ def _square(lab, y, x, v, u):  # type: ignore[no-untyped-def]  # numba infers
 
 
 @njit(cache=True, nogil=True)
-def fold(capacity, trimap, preference):  # type: ignore[no-untyped-def]  # numba infers
-    """The graph of the unknown pixels alone: links to known ones become capacity to a terminal, which is exact.
+def fold(capacity, trimap):  # type: ignore[no-untyped-def]  # numba infers
+    """Build the graph of the unknown pixels alone: links to known ones become capacity to a terminal, which is exact.
 
-    `preference` float64 (H, W) is the background's cost less the foreground's. Returns (capacity, terminal).
+    Returns
+    -------
+    state : int32
+        See `maxflow`.
+    nodes : int64 (M,)
+        The unknown pixels in it, in the order of rows.
+    terminal : int32 (M,)
+        What their known neighbours add to their terminal capacity.
     """
     height, width = trimap.shape
     across = width + 2
-    offset = neighbour_offsets(across)
+    step = steps(across)
     kind = np.full(len(capacity), 255, np.uint8)
+    unknown = 0
     for y in range(height):
         for x in range(width):
             kind[(y + 1) * across + x + 1] = trimap[y, x]
-    inner = np.zeros_like(capacity)
-    terminal = np.zeros(len(capacity), np.int32)
-    for y in range(height):
-        for x in range(width):
-            node = (y + 1) * across + x + 1
-            if kind[node] != UNKNOWN:
-                continue
-            bound = min(max(preference[y, x], -LARGEST_COST), LARGEST_COST)
-            units = np.int32(math.floor(bound * UNITS + 0.5))
-            for d in range(8):
-                near = kind[node + offset[d]]
-                if near == UNKNOWN:
-                    inner[node, d] = capacity[node, d]
-                elif near == FOREGROUND:
-                    units += capacity[node, d]
-                elif near == BACKGROUND:
-                    units -= capacity[node, d]
-            terminal[node] = units
-    return inner, terminal
+            unknown += trimap[y, x] == UNKNOWN
+    state = np.zeros(len(capacity) * FIELDS, np.int32)
+    nodes, terminal = np.empty(unknown, np.int64), np.zeros(unknown, np.int32)
+    found = 0
+    for i in range(len(kind)):
+        if kind[i] != UNKNOWN:
+            continue
+        for d in range(8):
+            near = kind[i + step[d] // FIELDS]
+            if near == UNKNOWN:
+                state[i * FIELDS + d] = capacity[i, d]
+            elif near == FOREGROUND:
+                terminal[found] += capacity[i, d]
+            elif near == BACKGROUND:
+                terminal[found] -= capacity[i, d]
+        nodes[found] = i * FIELDS
+        found += 1
+    return state, nodes, terminal
+
+
+@njit(cache=True, nogil=True)
+def units(preference):  # type: ignore[no-untyped-def]  # numba infers
+    """Terminal capacities int32 (M,) for data terms float64 (M,)."""
+    result = np.empty(len(preference), np.int32)
+    for i in range(len(preference)):
+        result[i] = math.floor(min(max(preference[i], -LARGEST_COST), LARGEST_COST) * UNITS + 0.5)
+    return result

@@ -3,8 +3,9 @@
 Orchard and Bouman, "Color quantization of images", IEEE Trans. Signal Processing 1991, as GrabCut implementations use
 it: the component that varies most along one axis is split at its mean across that axis.
 
-A sample is a colour that stands for `weight` pixels. A mixture is float64 (K, 11), a component a row: share of the
-weight (0: unused), log of the density's factor, mean (3), inverse covariance (xx, xy, xz, yy, yz, zz).
+Samples are colours, float64 (N, 3), 0..255; being whole numbers, they and weights of 0 and 1 give sums without rounding.
+A mixture is float64 (K, 12), a component a row: share of the weight (0: unused), log of the density's factor, mean (3),
+inverse covariance (xx, xy, xz, yy, yz, zz), log of the share.
 """
 
 from __future__ import annotations
@@ -15,30 +16,35 @@ import numpy as np
 from numba import njit
 
 COMPONENTS = 5
-SMALLEST_SPLIT = 0.01  # variance below which a component is not split
-REGULARISER = 1e-6  # added to the variances, so that a single colour has a density
+SMALLEST_SPLIT = 0.01 * 255**2  # variance below which a component is not split
+REGULARISER = 1e-7 * 255**2  # added to the variances, so that a single colour has a density
+NEGLIGIBLE = 20.0  # a component whose log density is this much below the greatest is left out
 
 
 @njit(cache=True, nogil=True)
 def build(samples, weight, most):  # type: ignore[no-untyped-def]  # numba infers
-    """Mixture of at most `most` components of samples float64 (N, 3) in 0..1 with weights float64 (N,)."""
-    label = np.zeros(len(samples), np.uint8)
+    """Mixture of at most `most` components of samples with weights float64 (N,)."""
     moments = np.zeros((most, 10))
     axes = np.zeros((most, 4))  # largest variance, its direction
-    _moments(samples, weight, label, moments)
+    used_samples = np.empty((len(samples), 4))
+    n = 0
+    for i in range(len(samples)):
+        if weight[i] > 0:
+            used_samples[n, :3] = samples[i]
+            used_samples[n, 3] = weight[i]
+            _add(moments[0], samples[i, 0], samples[i, 1], samples[i, 2], weight[i])
+            n += 1
+    begin, end = np.zeros(most, np.int64), np.full(most, n)  # a component's samples lie together
     axes[0] = _main_axis(_covariance(moments[0]))
     used = 1
     while used < most:
         widest = int(np.argmax(axes[:used, 0]))
         if axes[widest, 0] < SMALLEST_SPLIT:
             break
-        _, x, y, z = axes[widest]
-        m = moments[widest]
-        middle = (x * m[1] + y * m[2] + z * m[3]) / m[0]
-        for i in range(len(samples)):
-            if label[i] == widest and x * samples[i, 0] + y * samples[i, 1] + z * samples[i, 2] > middle:
-                label[i] = used
-        _moments(samples, weight, label, moments)
+        begin[used], end[used] = _split(
+            used_samples, begin[widest], end[widest], axes[widest], moments[widest], moments[used]
+        )
+        end[widest] = begin[used]
         for k in (widest, used):
             axes[k] = _main_axis(_covariance(moments[k]))
         used += 1
@@ -46,41 +52,68 @@ def build(samples, weight, most):  # type: ignore[no-untyped-def]  # numba infer
 
 
 @njit(cache=True, nogil=True)
+def _split(samples, begin, end, axis, parent, child):  # type: ignore[no-untyped-def]  # numba infers
+    """Move what lies beyond the mean along the axis to the end of the range, and to the child's moments."""
+    x, y, z = axis[1:]
+    middle = (x * parent[1] + y * parent[2] + z * parent[3]) / parent[0]
+    first = end
+    i = begin
+    while i < first:
+        a, b, c, w = samples[i]
+        if x * a + y * b + z * c > middle:
+            first -= 1
+            samples[i] = samples[first]
+            samples[first] = (a, b, c, w)
+            _add(child, a, b, c, w)
+        else:
+            i += 1
+    parent -= child
+    if parent[0] < 1e-9:  # what rounding leaves
+        parent[:] = 0
+    return first, end
+
+
+@njit(cache=True, nogil=True)
 def refine(samples, weight, mixture):  # type: ignore[no-untyped-def]  # numba infers
     """Assign each sample to the component of greatest density, its share left out, and fit the components again."""
-    label = np.zeros(len(samples), np.uint8)
-    for i in range(len(samples)):
-        best = -np.inf
-        for k in range(len(mixture)):
-            if mixture[k, 0] > 0:
-                density = _log_density(mixture[k], samples[i, 0], samples[i, 1], samples[i, 2])
-                if density > best:
-                    best = density
-                    label[i] = k
     moments = np.zeros((len(mixture), 10))
-    _moments(samples, weight, label, moments)
+    for i in range(len(samples)):
+        if weight[i] > 0:
+            x, y, z = samples[i]
+            best, greatest = 0, -np.inf
+            for k in range(len(mixture)):
+                if mixture[k, 0] > 0:
+                    density = _log_density(mixture[k], x, y, z)
+                    if density > greatest:
+                        best, greatest = k, density
+            _add(moments[best], x, y, z, weight[i])
     return _mixture(moments)
 
 
 @njit(cache=True, nogil=True)
-def cost(samples, mixture):  # type: ignore[no-untyped-def]  # numba infers
-    """Negative log likelihood of each sample, up to the constant that all mixtures share."""
-    result = np.empty(len(samples))
-    logs = np.empty(len(mixture))
-    for i in range(len(samples)):
-        greatest = -np.inf
-        for k in range(len(mixture)):
-            logs[k] = -np.inf
-            if mixture[k, 0] > 0:
-                logs[k] = math.log(mixture[k, 0])
-                logs[k] += _log_density(mixture[k], samples[i, 0], samples[i, 1], samples[i, 2])
-                greatest = max(greatest, logs[k])
-        total = 0.0
-        for k in range(len(mixture)):
-            if logs[k] > greatest - 40:
-                total += math.exp(logs[k] - greatest)
-        result[i] = -(greatest + math.log(total))
+def preference(samples, background, foreground):  # type: ignore[no-untyped-def]  # numba infers
+    """Log likelihood of each sample in the foreground less that in the background; 0 where a mixture is empty."""
+    result = np.zeros(len(samples))
+    if background[:, 0].sum() > 0 and foreground[:, 0].sum() > 0:
+        for i in range(len(samples)):
+            x, y, z = samples[i]
+            result[i] = _log_likelihood(foreground, x, y, z) - _log_likelihood(background, x, y, z)
     return result
+
+
+@njit(cache=True, nogil=True)
+def _log_likelihood(mixture, x, y, z):  # type: ignore[no-untyped-def]  # numba infers
+    """Log likelihood up to the constant that all mixtures share."""
+    greatest, total = -np.inf, 0.0  # of exp(log density - greatest)
+    for k in range(len(mixture)):
+        if mixture[k, 0] > 0:
+            log = mixture[k, 11] + _log_density(mixture[k], x, y, z)
+            if log > greatest:
+                total = 1 + (total * math.exp(greatest - log) if log - greatest < NEGLIGIBLE else 0.0)
+                greatest = log
+            elif log > greatest - NEGLIGIBLE:
+                total += math.exp(log - greatest)
+    return greatest + math.log(total)
 
 
 @njit(cache=True, nogil=True)
@@ -91,24 +124,18 @@ def _log_density(c, x, y, z):  # type: ignore[no-untyped-def]  # numba infers
 
 
 @njit(cache=True, nogil=True)
-def _moments(samples, weight, label, moments):  # type: ignore[no-untyped-def]  # numba infers
-    """Per label: sums of weight, x, y, z, xx, xy, xz, yy, yz, zz."""
-    moments[:] = 0
-    for i in range(len(samples)):
-        w = weight[i]
-        if w > 0:
-            x, y, z = samples[i, 0], samples[i, 1], samples[i, 2]
-            m = moments[label[i]]
-            m[0] += w
-            m[1] += w * x
-            m[2] += w * y
-            m[3] += w * z
-            m[4] += w * x * x
-            m[5] += w * x * y
-            m[6] += w * x * z
-            m[7] += w * y * y
-            m[8] += w * y * z
-            m[9] += w * z * z
+def _add(m, x, y, z, w):  # type: ignore[no-untyped-def]  # numba infers
+    """Add to a component's moments: sums of weight, x, y, z, xx, xy, xz, yy, yz, zz."""
+    m[0] += w
+    m[1] += w * x
+    m[2] += w * y
+    m[3] += w * z
+    m[4] += w * x * x
+    m[5] += w * x * y
+    m[6] += w * x * z
+    m[7] += w * y * y
+    m[8] += w * y * z
+    m[9] += w * z * z
 
 
 @njit(cache=True, nogil=True)
@@ -132,7 +159,7 @@ def _main_axis(c):  # type: ignore[no-untyped-def]  # numba infers
     a = np.array([[c[0], c[1], c[2]], [c[1], c[3], c[4]], [c[2], c[4], c[5]]])
     v = np.eye(3)
     for _ in range(30):
-        if a[0, 1] ** 2 + a[0, 2] ** 2 + a[1, 2] ** 2 < 1e-30:
+        if a[0, 1] ** 2 + a[0, 2] ** 2 + a[1, 2] ** 2 < 1e-20:
             break
         for p, q in ((0, 1), (0, 2), (1, 2)):
             if a[p, q] == 0:
@@ -156,7 +183,7 @@ def _main_axis(c):  # type: ignore[no-untyped-def]  # numba infers
 
 @njit(cache=True, nogil=True)
 def _mixture(moments):  # type: ignore[no-untyped-def]  # numba infers
-    result = np.zeros((len(moments), 11))
+    result = np.zeros((len(moments), 12))
     total = moments[:, 0].sum()
     for k in range(len(moments)):
         if moments[k, 0] <= 0:
@@ -164,7 +191,7 @@ def _mixture(moments):  # type: ignore[no-untyped-def]  # numba infers
         xx, xy, xz, yy, yz, zz = _covariance(moments[k])
         cofactor_x, cofactor_y, cofactor_z = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
         det = xx * cofactor_x + xy * cofactor_y + xz * cofactor_z
-        if det <= 0:  # rounding; cannot happen for a component with variance of its own
+        if det <= 0:  # only by rounding
             continue
         r = result[k]
         r[0] = moments[k, 0] / total
@@ -172,4 +199,5 @@ def _mixture(moments):  # type: ignore[no-untyped-def]  # numba infers
         r[2:5] = moments[k, 1:4] / moments[k, 0]
         r[5], r[6], r[7] = cofactor_x / det, cofactor_y / det, cofactor_z / det
         r[8], r[9], r[10] = (xx * zz - xz * xz) / det, (xy * xz - xx * yz) / det, (xx * yy - xy * xy) / det
+        r[11] = math.log(r[0])
     return result

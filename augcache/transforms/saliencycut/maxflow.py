@@ -1,11 +1,13 @@
-"""Exact minimum cut on an 8-connected pixel grid.
+"""Exact minimum cuts on an 8-connected pixel grid, again and again with other data terms.
 
 Boykov and Kolmogorov, "An Experimental Comparison of Min-Cut/Max-Flow Algorithms for Energy Minimization in Vision",
 PAMI 2004: two search trees grow from the terminals until they meet; the path found is saturated; the nodes that lost
-their parent are adopted or set free. Capacities are integers, so the result does not depend on the order of sums.
+their parent are adopted or set free. Kohli and Torr, "Dynamic graph cuts", PAMI 2007: when only the capacities to the
+terminals change, the flow and the trees of the cut before are kept.
 
-The grid is padded by one pixel on each side, so that a neighbour is a constant offset away and needs no test for the
-edge of the picture. A node's eight residual capacities lie side by side; direction ``d`` and ``7 - d`` are opposite.
+The grid is padded by one pixel on each side, so that a neighbour is a constant distance away and needs no test for the
+edge of the picture. All that is known of a node lies in one cache line of 16 integers: `state` is int32 (16 N,), and a
+node is named by the index of its first field. Capacities are integers: the cut does not depend on the order of sums.
 """
 
 from __future__ import annotations
@@ -13,206 +15,284 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-FREE, SOURCE, SINK = 0, 1, 2  # the tree that a node belongs to
-TERMINAL, ORPHAN, NONE = 8, 9, 10  # parents that are not a direction
+FIELDS = 16
+# Fields of a node. The first eight are the residual capacities to its neighbours; directions d and 7 - d are opposite.
+TR = 8  # residual capacity from the source (positive) or to the sink (negative)
+TREE = 9
+PARENT = 10  # direction of the parent, or TERMINAL, ORPHAN, NONE
+STAMP = 11  # when DIST was last known to be right
+DIST = 12  # steps to the terminal
+QUEUED = 13
+
+FREE, SOURCE, SINK = 0, 1, 2
+TERMINAL, ORPHAN, NONE = 8, 9, 10
+WAVES = 6
 
 
 @njit(cache=True, nogil=True)
-def neighbour_offsets(width: int) -> np.ndarray:
-    """Offsets of the eight neighbours in a padded grid of this width, such that ``offset[7 - d] == -offset[d]``."""
-    return np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1], np.int32)
+def steps(width):  # type: ignore[no-untyped-def]  # numba infers
+    """Distance in `state` to the eight neighbours in a padded grid of this width; ``steps[7 - d] == -steps[d]``."""
+    return FIELDS * np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1], np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _root_distance(node, now, offset, parent, stamp, dist):
-    """Steps from a node to its terminal, or -1 if it hangs from an orphan; marks the way as checked."""
-    steps, at = 0, node
-    while True:
-        if stamp[at] == now:
-            steps += dist[at]
-            break
-        steps += 1
-        up = parent[at]
-        if up == TERMINAL:
-            stamp[at] = now
-            dist[at] = 1
-            break
-        if up == ORPHAN:
-            return -1
-        at += offset[up]
-    found, at = steps, node
-    while stamp[at] != now:
-        stamp[at] = now
-        dist[at] = steps
-        steps -= 1
-        at += offset[parent[at]]
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _augment(source_side, link, cap, tr, offset, parent, orphans, tail):
-    """Saturate the path through ``link`` of ``source_side``; append the nodes cut off to the ring of orphans."""
-    size = orphans.size
-    sink_side = source_side + offset[link]
-    flow = cap[source_side, link]
-    at = source_side
-    while parent[at] != TERMINAL:
-        up = parent[at]
-        at += offset[up]
-        flow = min(flow, cap[at, 7 - up])
-    flow = min(flow, tr[at])
-    at = sink_side
-    while parent[at] != TERMINAL:
-        up = parent[at]
-        flow = min(flow, cap[at, up])
-        at += offset[up]
-    flow = min(flow, -tr[at])
-
-    cap[source_side, link] -= flow
-    cap[sink_side, 7 - link] += flow
-    at = source_side
-    while parent[at] != TERMINAL:
-        up = parent[at]
-        above = at + offset[up]
-        cap[at, up] += flow
-        cap[above, 7 - up] -= flow
-        if cap[above, 7 - up] == 0:
-            parent[at] = ORPHAN
-            orphans[tail % size] = at
-            tail += 1
-        at = above
-    tr[at] -= flow
-    if tr[at] == 0:
-        parent[at] = ORPHAN
-        orphans[tail % size] = at
-        tail += 1
-    at = sink_side
-    while parent[at] != TERMINAL:
-        up = parent[at]
-        above = at + offset[up]
-        cap[above, 7 - up] += flow
-        cap[at, up] -= flow
-        if cap[at, up] == 0:
-            parent[at] = ORPHAN
-            orphans[tail % size] = at
-            tail += 1
-        at = above
-    tr[at] += flow
-    if tr[at] == 0:
-        parent[at] = ORPHAN
-        orphans[tail % size] = at
-        tail += 1
-    return tail
-
-
-@njit(cache=True, nogil=True)
-def solve(cap, tr, width):
-    """Minimum cut of a padded grid.
+def cut(state, step, nodes, change, clock):  # type: ignore[no-untyped-def]  # numba infers
+    """Add capacity to the terminals and find the minimum cut.
 
     Parameters
     ----------
-    cap : int32 (N, 8)
-        Capacities to the eight neighbours; becomes the residual capacities. Links into the padding must be 0.
-    tr : int32 (N,)
-        Capacity from the source (positive) or to the sink (negative); becomes the residual.
-    width : int
-        Width of the padded grid.
+    state : int32 (16 N,)
+        The nodes: at first all zero but for the capacities between neighbours, then as the cut before left them.
+        Capacities into the padding must be 0.
+    step : int64 (8,)
+        See `steps`.
+    nodes, change : int64 (M,), int32 (M,)
+        All nodes of the grid outside its padding and islands, and what to add to their ``TR``.
+    clock : int
+        0 at first, then what the cut before returned.
 
     Returns
     -------
-    tree : uint8 (N,)
-        ``SOURCE`` for the nodes that can be reached from the source, ``SINK`` for those that reach the sink.
+    int
+        The clock. In `state`, ``TREE`` is ``SOURCE`` where the source reaches and ``SINK`` where the sink is reached;
+        the cut costs the same on whichever side the ``FREE`` nodes are put.
     """
-    size = tr.size
-    offset = neighbour_offsets(width)
-    tree = np.zeros(size, np.uint8)
-    parent = np.full(size, NONE, np.uint8)
-    stamp = np.zeros(size, np.int32)
-    dist = np.zeros(size, np.int32)
-    queued = np.zeros(size, np.bool_)
-    queue = np.empty(size, np.int32)
-    orphans = np.empty(size, np.int32)
-    head = tail = 0
-    for node in range(size):
-        if tr[node] != 0:
-            tree[node] = SOURCE if tr[node] > 0 else SINK
-            parent[node] = TERMINAL
-            dist[node] = 1
-            queued[node] = True
-            queue[tail] = node
-            tail += 1
-    now = 0
-    lost_head = lost_tail = 0
+    queue = np.empty(len(nodes) + 1, np.int64)
+    lost = np.empty(len(nodes) + 1, np.int64)
+    if clock == 0:
+        for i in range(len(nodes)):
+            state[nodes[i] + TR] += change[i]
+        _push_waves(state, step, nodes, queue)
+    clock += 1
+    tail, orphans = 0, 0
+    for i in range(len(nodes)):
+        more = change[i]
+        if clock == 1:  # the trees start here
+            more, state[nodes[i] + TR] = state[nodes[i] + TR], 0
+        if more != 0:
+            tail, orphans = _alter(state, step, nodes[i], more, clock, queue, tail, lost, orphans)
+    tail = _adopt(state, step, lost, orphans, clock, queue, tail)
+    return _grow(state, step, queue, tail, lost, clock)
+
+
+@njit(cache=True, nogil=True)
+def _push_waves(state, step, nodes, queue):  # type: ignore[no-untyped-def]  # numba infers
+    """Push source capacity over to its nearest sinks, many paths at a time; only before there are trees.
+
+    Each wave measures the steps to the nearest node with sink capacity (breadth first), then lets every node, the
+    farthest first, push what it has one step nearer: Dinic's blocking flow without its last word. What a node holds
+    then is as good as capacity from the source. It makes the search that follows much shorter.
+    """
+    for _ in range(WAVES):
+        n, head = 0, 0
+        for node in nodes:
+            state[node + DIST] = 0
+            if state[node + TR] < 0:
+                state[node + DIST] = 1
+                queue[n] = node
+                n += 1
+        while head < n:
+            node = queue[head]
+            head += 1
+            for d in range(8):
+                near = node + step[d]
+                if state[near + 7 - d] > 0 and state[near + DIST] == 0:
+                    state[near + DIST] = state[node + DIST] + 1
+                    queue[n] = near
+                    n += 1
+        for i in range(n - 1, -1, -1):
+            node = queue[i]
+            for d in range(8):
+                near = node + step[d]
+                if state[node + TR] > 0 and state[node + d] > 0 and state[near + DIST] == state[node + DIST] - 1:
+                    flow = min(state[node + d], state[node + TR])
+                    state[node + d] -= flow
+                    state[near + 7 - d] += flow
+                    state[node + TR] -= flow
+                    state[near + TR] += flow
+
+
+@njit(cache=True, nogil=True)
+def _activate(state, node, queue, tail):  # type: ignore[no-untyped-def]  # numba infers
+    if state[node + QUEUED]:
+        return tail
+    state[node + QUEUED] = 1
+    queue[tail] = node
+    return tail + 1 if tail + 1 < len(queue) else 0
+
+
+@njit(cache=True, nogil=True)
+def _alter(state, step, node, change, clock, queue, tail, lost, orphans):  # type: ignore[no-untyped-def]
+    """Change a node's terminal capacity and make it a root of the tree that it now belongs to."""
+    state[node + TR] += change
+    if state[node + TR] == 0:
+        if state[node + TREE] != FREE and state[node + PARENT] == TERMINAL:
+            state[node + PARENT] = ORPHAN
+            lost[orphans] = node
+            orphans += 1
+        return tail, orphans
+    side, before = SOURCE if state[node + TR] > 0 else SINK, state[node + TREE]
+    if before != side:
+        if before != FREE:
+            for d in range(8):
+                near = node + step[d]
+                if state[near + TREE] == before:
+                    tail = _activate(state, near, queue, tail)  # it may take the node back should it be set free
+                    if state[near + PARENT] == 7 - d:
+                        state[near + PARENT] = ORPHAN
+                        lost[orphans] = near
+                        orphans += 1
+        state[node + TREE] = side
+        tail = _activate(state, node, queue, tail)
+    state[node + PARENT] = TERMINAL
+    state[node + DIST] = 1
+    state[node + STAMP] = clock
+    return tail, orphans
+
+
+@njit(cache=True, nogil=True)
+def _grow(state, step, queue, tail, lost, clock):  # type: ignore[no-untyped-def]  # numba infers
+    """Grow both trees until no path is left between them."""
+    head = 0
     while head != tail:
-        node = queue[head % size]
-        head += 1
-        queued[node] = False
-        side = tree[node]
+        node = queue[head]
+        head = head + 1 if head + 1 < len(queue) else 0
+        state[node + QUEUED] = 0
+        side = state[node + TREE]
         if side == FREE:
             continue
         d = 0
         while d < 8:
-            near = node + offset[d]
-            open_link = cap[node, d] if side == SOURCE else cap[near, 7 - d]
-            if open_link == 0:
+            near = node + step[d]
+            if state[node + d if side == SOURCE else near + 7 - d] == 0:
                 d += 1
                 continue
-            if tree[near] == FREE:
-                tree[near] = side
-                parent[near] = 7 - d
-                stamp[near] = stamp[node]
-                dist[near] = dist[node] + 1
-                if not queued[near]:
-                    queued[near] = True
-                    queue[tail % size] = near
-                    tail += 1
+            other = state[near + TREE]
+            if other == FREE or (
+                other == side
+                and state[near + STAMP] <= state[node + STAMP]
+                and state[near + DIST] > state[node + DIST]
+            ):
+                state[near + PARENT] = 7 - d
+                state[near + STAMP] = state[node + STAMP]
+                state[near + DIST] = state[node + DIST] + 1
+                if other == FREE:
+                    state[near + TREE] = side
+                    tail = _activate(state, near, queue, tail)
                 d += 1
-                continue
-            if tree[near] == side:
-                if stamp[near] <= stamp[node] and dist[near] > dist[node]:
-                    parent[near] = 7 - d
-                    stamp[near] = stamp[node]
-                    dist[near] = dist[node] + 1
+            elif other == side:
                 d += 1
-                continue
-            if side == SOURCE:
-                lost_tail = _augment(node, d, cap, tr, offset, parent, orphans, lost_tail)
             else:
-                lost_tail = _augment(near, 7 - d, cap, tr, offset, parent, orphans, lost_tail)
-            now += 1
-            while lost_head != lost_tail:
-                lost = orphans[lost_head % size]
-                lost_head += 1
-                own = tree[lost]
-                best, best_dist = NONE, 2147483647
-                for e in range(8):
-                    other = lost + offset[e]
-                    if tree[other] != own:
-                        continue
-                    if (cap[other, 7 - e] if own == SOURCE else cap[lost, e]) == 0:
-                        continue
-                    steps = _root_distance(other, now, offset, parent, stamp, dist)
-                    if steps >= 0 and steps < best_dist:
-                        best, best_dist = e, steps
-                if best != NONE:
-                    parent[lost] = best
-                    stamp[lost] = now
-                    dist[lost] = best_dist + 1
-                    continue
-                tree[lost] = FREE
-                parent[lost] = NONE
-                for e in range(8):
-                    other = lost + offset[e]
-                    if tree[other] != own:
-                        continue
-                    if (cap[other, 7 - e] if own == SOURCE else cap[lost, e]) != 0 and not queued[other]:
-                        queued[other] = True
-                        queue[tail % size] = other
-                        tail += 1
-                    if parent[other] == 7 - e:
-                        parent[other] = ORPHAN
-                        orphans[lost_tail % size] = other
-                        lost_tail += 1
-            if tree[node] != side:
+                orphans = _augment(state, step, node if side == SOURCE else near, d if side == SOURCE else 7 - d, lost)
+                clock += 1
+                tail = _adopt(state, step, lost, orphans, clock, queue, tail)
+                if state[node + TREE] != side:
+                    break
+    return clock
+
+
+@njit(cache=True, nogil=True)
+def _augment(state, step, source_side, link, lost):  # type: ignore[no-untyped-def]  # numba infers
+    """Saturate the path through a link between the trees; return the number of nodes that it cut off."""
+    sink_side = source_side + step[link]
+    flow = state[source_side + link]
+    at = source_side
+    while state[at + PARENT] != TERMINAL:
+        up = state[at + PARENT]
+        at += step[up]
+        flow = min(flow, state[at + 7 - up])
+    flow = min(flow, state[at + TR])
+    at = sink_side
+    while state[at + PARENT] != TERMINAL:
+        up = state[at + PARENT]
+        flow = min(flow, state[at + up])
+        at += step[up]
+    flow = min(flow, -state[at + TR])
+
+    orphans = 0
+    state[source_side + link] -= flow
+    state[sink_side + 7 - link] += flow
+    for side in range(2):
+        at = sink_side if side else source_side
+        while True:
+            up = state[at + PARENT]
+            if up == TERMINAL:
+                state[at + TR] += flow if side else -flow
+                left = state[at + TR]
+                above = at
+            else:
+                above = at + step[up]
+                inward, outward = (at + up, above + 7 - up) if side else (above + 7 - up, at + up)
+                state[inward] -= flow
+                state[outward] += flow
+                left = state[inward]
+            if left == 0:
+                state[at + PARENT] = ORPHAN
+                lost[orphans] = at
+                orphans += 1
+            if up == TERMINAL:
                 break
-    return tree
+            at = above
+    return orphans
+
+
+@njit(cache=True, nogil=True)
+def _adopt(state, step, lost, orphans, clock, queue, tail):  # type: ignore[no-untyped-def]  # numba infers
+    """Find each orphan the parent nearest to the terminal, or set it free and its children orphans."""
+    i = 0
+    while i < orphans:
+        node = lost[i]
+        i += 1
+        if state[node + PARENT] != ORPHAN:  # it has since become a root
+            continue
+        side = state[node + TREE]
+        best, best_dist = NONE, 2147483647
+        for d in range(8):
+            near = node + step[d]
+            if state[near + TREE] == side and state[near + 7 - d if side == SOURCE else node + d] != 0:
+                dist = _root_distance(state, step, near, clock)
+                if 0 <= dist < best_dist:
+                    best, best_dist = d, dist
+        if best != NONE:
+            state[node + PARENT] = best
+            state[node + STAMP] = clock
+            state[node + DIST] = best_dist + 1
+            continue
+        state[node + TREE] = FREE
+        state[node + PARENT] = NONE
+        for d in range(8):
+            near = node + step[d]
+            if state[near + TREE] == side:
+                if state[near + 7 - d if side == SOURCE else node + d] != 0:
+                    tail = _activate(state, near, queue, tail)
+                if state[near + PARENT] == 7 - d:
+                    state[near + PARENT] = ORPHAN
+                    lost[orphans] = near
+                    orphans += 1
+    return tail
+
+
+@njit(cache=True, nogil=True)
+def _root_distance(state, step, node, clock):  # type: ignore[no-untyped-def]  # numba infers
+    """Count the steps from a node to its terminal, -1 if it hangs from an orphan; mark the way as checked."""
+    dist, at = 0, node
+    while True:
+        if state[at + STAMP] == clock:
+            dist += state[at + DIST]
+            break
+        dist += 1
+        up = state[at + PARENT]
+        if up == TERMINAL:
+            state[at + STAMP] = clock
+            state[at + DIST] = 1
+            break
+        if up == ORPHAN:
+            return -1
+        at += step[up]
+    found, at = dist, node
+    while state[at + STAMP] != clock:
+        state[at + STAMP] = clock
+        state[at + DIST] = dist
+        dist -= 1
+        at += step[state[at + PARENT]]
+    return found
