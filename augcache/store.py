@@ -29,6 +29,7 @@ from augcache.tables import (
     Databases,
     as_bytes,
     chunk,
+    count_entries,
     digests,
     fetch,
     mark_format,
@@ -252,11 +253,20 @@ class Store:
         for _, value in self.scan(b"failures", b"" if recipe is None else recipe.digest):
             yield Failure.from_bytes(value)
 
+    def failure(self, recipe: Recipe, name: str) -> Failure | None:
+        """Return the failure of one source, or None."""
+        raw = self._env.read(
+            lambda transaction, databases: as_bytes(
+                transaction.get(recipe.digest + row_key(name), db=databases[b"failures"])
+            )
+        )
+        return None if raw is None else Failure.from_bytes(raw)
+
     def info(self) -> StoreInfo:
         """Count what is in the store."""
-        infos = []
+        infos, counts = [], self._env.read(count_entries)
         for recipe, provenance in self._recipe_rows():
-            digest, count = recipe.digest.hex(), self.count(recipe)
+            digest, count = recipe.digest.hex(), counts.get(recipe.digest, 0)
             infos.append(RecipeInfo(digest, recipe.transform, recipe.version, recipe.params, count, provenance))
         size = (self.path / "data.mdb").stat().st_size
         sources, failures = self._entries(b"sources"), self._entries(b"failures")
@@ -371,6 +381,8 @@ def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | N
     if given:
         return Path(given)
     folder = Path(os.path.abspath(source))
+    if (folder / "data.mdb").is_file():
+        return Path(source)  # a store of frames or copies takes what is computed from them as well
     if not folder.name:
         raise RecipeError("the store of / needs a name; give --store")
     return folder.with_name(folder.name + SUFFIX)

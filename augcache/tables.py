@@ -100,6 +100,22 @@ def digests(transaction: Transaction, databases: Databases) -> list[bytes]:
     return found
 
 
+def count_entries(transaction: Transaction, databases: Databases) -> dict[bytes, int]:
+    """Count the entries of each recipe; those of the largest are what the others leave of the total."""
+    index, counts = databases[b"index"], dict.fromkeys(digests(transaction, databases), 0)
+    largest = max(counts, key=lambda digest: next_slab(transaction, databases[b"slabs"], digest), default=b"")
+    with transaction.cursor(db=index) as cursor:
+        for digest in counts.keys() - {largest}:
+            cursor.set_range(digest)
+            for key in cursor.iternext(values=False):
+                if key[:16] != digest:
+                    break
+                counts[digest] += 1
+    if counts:
+        counts[largest] = int(transaction.stat(index)["entries"]) - sum(counts.values())
+    return counts
+
+
 def parse_recipe(digest: bytes, row: bytes) -> tuple[Recipe, dict[str, Any]]:
     """Read a row of the recipes table: the recipe and its provenance; raises `CorruptError`."""
     try:

@@ -1,0 +1,231 @@
+"""A damaged or hostile store file: right records or a clear error, and never a signal.
+
+Run as a script for a longer campaign: ``python tests/test_fuzz_store.py CASES SEED ENTRIES``.
+"""
+
+import os
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_store import RECIPES, key
+
+from augcache import Recipe, Store, codec
+from augcache.errors import AugcacheError, CorruptError, StoreError
+from augcache.manifest import Failure, Source
+from augcache.merge import merge
+from augcache.store import Batch
+from augcache.upkeep import compact, prune
+from augcache.verify import verify
+
+PAGE = 4096
+SECONDS = 60  # a case that takes longer hangs
+KINDS = ["bits"] * 2 + ["header"] * 2 + ["node"] * 3 + ["swap", "copy", "noise", "zero", "cut", "meta", "word"]
+RIGHT, REFUSED, WRONG, BUG = 0, 1, 2, 3  # exit status of a case
+
+
+def record(number: int) -> dict[str, np.ndarray]:
+    size = 60_000 if number % 100 == 99 else 20 + number % 300
+    return {"x": np.random.default_rng(number).integers(0, 256, size, np.uint8)}
+
+
+def make(path: Path, entries: int) -> dict[tuple[bytes, bytes], bytes]:
+    """A store with all kinds of pages: trees of three levels, overflow pages, free pages, two recipes."""
+    store, expected = Store(path, "w"), {}
+    for index, recipe in enumerate(RECIPES):
+        for start in range(0, entries, 100):
+            numbers = range(start, start + 100)
+            rows = [Source(f"some/folder/{n:07d}.jpg", key(n), n, n, label="class") for n in numbers]
+            records = {key(n): codec.encode(record(n + index)) for n in numbers}
+            store.commit(recipe, Batch(records, rows, [Failure(f"bad{start}", "why" * 20)]))
+            expected |= {(recipe.digest, name): codec.decode(data)["x"].tobytes() for name, data in records.items()}
+    other = Recipe("toy:toy", shift=1)
+    store.commit(other, Batch({key(n): codec.encode(record(n)) for n in range(300)}))
+    prune(path, other.digest.hex())
+    return expected
+
+
+def damage(raw: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """One random damage: its name, and the damaged file."""
+    data = bytearray(raw)
+    pages = len(raw) // PAGE
+    kind = str(rng.choice(KINDS))
+    page = int(rng.choice(trees(raw))) * PAGE
+    if kind == "bits":
+        for position in rng.integers(0, len(raw), rng.integers(1, 9)):
+            data[position] ^= 1 << int(rng.integers(8))
+    elif kind == "header":
+        data[page + int(rng.integers(16))] ^= 1 << int(rng.integers(8))
+    elif kind == "node":  # a field of a node's head, or a node's place
+        lower = struct.unpack_from("<H", raw, page + 12)[0]
+        slot = page + 16 + 2 * int(rng.integers(max(1, (lower - 16) // 2)))
+        node = page + struct.unpack_from("<H", raw, slot)[0]
+        at = slot if rng.random() < 0.3 else min(node, len(raw) - 16) + 2 * int(rng.integers(8))
+        value = int(rng.choice([0, 1, 2, 4, 8, 0xFFFF, 0x8000, rng.integers(65536), rng.integers(pages)]))
+        struct.pack_into("<H", data, at, value)
+    elif kind == "swap":
+        other = int(rng.integers(pages)) * PAGE
+        data[page : page + PAGE], data[other : other + PAGE] = raw[other : other + PAGE], raw[page : page + PAGE]
+    elif kind == "copy":
+        data[page : page + PAGE] = raw[(other := int(rng.choice(trees(raw))) * PAGE) : other + PAGE]
+        data[page : page + 8] = struct.pack("<Q", page // PAGE)  # with the right number
+    elif kind == "noise":
+        data[page : page + PAGE] = rng.bytes(PAGE)
+    elif kind == "zero":
+        data[page : page + PAGE] = bytes(PAGE)
+    elif kind == "cut":
+        del data[int(rng.integers(len(raw))) :]
+    elif kind == "meta":
+        at = PAGE * int(rng.integers(2)) + 16 + int(rng.integers(136))
+        data[at] ^= 1 << int(rng.integers(8))
+    else:  # a page number or a count
+        struct.pack_into("<Q", data, page + 8 * int(rng.integers(PAGE // 8)), int(rng.integers(pages)))
+    return kind, bytes(data)
+
+
+def trees(raw: bytes) -> list[int]:
+    """Numbers of the pages that are, or once were, meta, branch and leaf pages."""
+    heads = np.frombuffer(raw, np.uint8).reshape(-1, PAGE)[:, :16].copy().view("<u8,<u2,<u2,<u2,<u2").ravel()
+    return np.flatnonzero((heads["f0"] == np.arange(len(heads))) & np.isin(heads["f2"], (1, 2, 8))).tolist()
+
+
+def use(path: Path, expected: dict[tuple[bytes, bytes], bytes], *, write: bool) -> int:
+    """Do with a store all that one can do; returns the exit status."""
+    status = RIGHT
+    try:
+        store = Store(path)
+    except AugcacheError:
+        return REFUSED
+    steps = [store.info, store.recipes, lambda: list(store.sources()), lambda: list(store.failures())]
+    steps += [lambda: [list(store.keys(recipe)) for recipe in RECIPES], lambda: verify(store)]
+    for (digest, name), value in expected.items():
+        try:
+            found = store.get_bytes(digest, name)
+            if found is not None and codec.decode(found)["x"].tobytes() != value:
+                return WRONG
+        except AugcacheError:
+            status = REFUSED
+    if write:
+        fresh = Batch({key(n): codec.encode(record(n)) for n in range(10**6, 10**6 + 50)})
+        steps.append(lambda: merge(path.with_name("merged.augcache"), [path]))
+        steps.append(lambda: Store(path, "w").commit(RECIPES[0], fresh))
+        steps.append(lambda: prune(path, RECIPES[1].digest.hex()))
+        steps.append(lambda: compact(path))
+    for step in steps:
+        try:
+            step()
+        except AugcacheError as error:
+            status = max(status, BUG if "\n" in str(error) else REFUSED)
+    return status
+
+
+def run_case(raw: bytes, lock: bytes, expected: dict, folder: Path, *, write: bool) -> int:
+    """Use a damaged file in a process of its own; returns its wait status."""
+    shutil.rmtree(folder, ignore_errors=True)
+    path = folder / "s.augcache"
+    path.mkdir(parents=True)
+    (path / "data.mdb").write_bytes(raw)
+    (path / "lock.mdb").write_bytes(lock)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        try:
+            status = use(path, expected, write=write)
+        except BaseException:  # noqa: BLE001  # whatever it is, the parent must know
+            traceback.print_exc()
+            status = BUG
+        os._exit(status)
+    return os.waitpid(child, 0)[1]
+
+
+def campaign(cases: int, seed: int, entries: int, keep: Path | None = None) -> dict[tuple[str, str], int]:
+    """Count the outcomes of many cases by kind of damage; every other case also writes."""
+    counts: dict[tuple[str, str], int] = {}
+    names = {RIGHT: "right", REFUSED: "refused", WRONG: "WRONG", BUG: "BUG"}
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        expected = make(Path(folder) / "base.augcache", entries)
+        raw = (Path(folder) / "base.augcache/data.mdb").read_bytes()
+        for number in range(cases):
+            rng = np.random.default_rng((seed, number))
+            kind, damaged = damage(raw, rng)
+            lock = rng.bytes(int(rng.integers(100_000))) if number % 3 == 0 else b""
+            status = run_case(damaged, lock, expected, Path(folder) / "case", write=number % 2 == 0)
+            outcome = f"SIGNAL {status & 127}" if status & 127 else names[status >> 8]
+            counts[kind, outcome] = counts.get((kind, outcome), 0) + 1
+            if keep is not None and outcome not in ("right", "refused"):
+                print(number, kind, outcome, flush=True)
+                (keep / f"{number}-{kind}.mdb").write_bytes(damaged)
+    return counts
+
+
+def test_a_damaged_file_gives_right_records_or_an_error():
+    """Flipped bits, foreign pages, false sizes and page numbers, cut files: no crash, no hang, no wrong record."""
+    counts = campaign(60, 1, 600)
+    assert {outcome for _, outcome in counts} <= {"right", "refused"}, counts
+    assert sum(count for (_, outcome), count in counts.items() if outcome == "refused") >= 30
+
+
+@pytest.mark.parametrize("name", ["lock.mdb", "writer.lock", "data.mdb"])
+def test_links_and_pipes_in_a_store_are_not_opened(tmp_path, name):
+    """A store from a stranger cannot make a reader write to another file, or wait for ever."""
+    make(tmp_path / "s.augcache", 100)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path = tmp_path / "s.augcache" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path) if name == "data.mdb" else path.symlink_to(victim)
+    with pytest.raises(StoreError, match="not a plain file"):
+        Store(tmp_path / "s.augcache")
+    assert victim.read_text() == "precious"
+
+
+def test_a_stamp_is_not_believed_for_another_file(tmp_path):
+    """What is known of a file holds for that very file and state: a copy, and a changed file, are checked again."""
+    path = tmp_path / "s.augcache"
+    make(path, 100)
+    raw = (path / "data.mdb").read_bytes()
+    damaged = bytearray(raw)
+    for page in trees(raw)[2:]:
+        damaged[page * PAGE + 12] ^= 0x80
+    status = (path / "data.mdb").stat()
+    with open(path / "data.mdb", "r+b") as file:
+        file.write(damaged)
+    os.utime(path / "data.mdb", ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(CorruptError, match="damaged"):
+        Store(path)
+    copy = tmp_path / "copy.augcache"
+    make(path2 := tmp_path / "t.augcache", 100)
+    Store(path2)
+    shutil.copytree(path2, copy, symlinks=True)
+    (copy / "data.mdb").write_bytes(damaged)
+    with pytest.raises(CorruptError, match="damaged"):
+        Store(copy)
+
+
+def test_a_sound_file_is_checked_once(tmp_path, monkeypatch):
+    """Opening a store again, a store that was just built, or one in a forked worker costs no second check."""
+    make(tmp_path / "s.augcache", 100)
+    shutil.copytree(tmp_path / "s.augcache", tmp_path / "copy.augcache")
+    checks = []
+    from augcache import environment
+
+    check = environment.check_pages
+    monkeypatch.setattr(environment, "check_pages", lambda path, meta: (checks.append(path), check(path, meta)))
+    for _ in range(3):
+        assert len(Store(tmp_path / "s.augcache")) == 200
+    assert not checks
+    for _ in range(3):
+        assert len(Store(tmp_path / "copy.augcache")) == 200
+    assert len(checks) == 1
+
+
+if __name__ == "__main__":
+    kept = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    for (kind, outcome), count in sorted(campaign(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), kept).items()):
+        print(f"{kind:8} {outcome:10} {count}")
