@@ -136,11 +136,14 @@ class _Child:
     """The parent's end of a child process."""
 
     def __init__(self, target: str) -> None:
+        # Not by PYTHONPATH: a file of ours that is named like one of Python's own would keep the child from starting.
         paths = [entry or os.getcwd() for entry in sys.path]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
-        program = "import sys; from augcache.video_process import main; main(sys.argv[1])"
+        program = f"import sys; sys.path[:] = {paths!r}; from augcache.video_process import main; main(sys.argv[1])"
         self.process = subprocess.Popen(  # noqa: S603  # our own program
-            [sys.executable, "-c", program, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-c", program, target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
         self.patience = 0.0
         self.deadline = float("inf")

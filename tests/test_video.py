@@ -373,6 +373,13 @@ class TestIsolation:
         for i, image in enumerate(images):
             np.testing.assert_array_equal(image, video_variants.picture(i))
 
+    def test_a_script_beside_a_misnamed_file(self, tmp_path, monkeypatch):
+        """A file named like one of Python's own modules, in the folder of the user's script, does no harm."""
+        (tmp_path / "encodings.py").write_text("raise SystemExit('wrong file')")
+        monkeypatch.syspath_prepend(tmp_path)
+        with VideoProcess(target="video_variants:faulty") as process:
+            assert len(list(process.decode("fine", EVERY))) == 4
+
     def test_stopping_early(self, variant):
         """A caller may leave a video in the middle and go on with another."""
         with VideoProcess() as process:
