@@ -28,6 +28,7 @@ from augcache.video import Frame, Sampling, VideoError, check_size
 HEADER = struct.Struct("<cqdiII")  # kind, index or count, seconds, rotation, height or length, width
 FRAME, ERROR, DONE, ALIVE = b"F", b"E", b"D", b"A"
 ALIVE_EVERY = 0.25  # seconds
+START = 60.0  # seconds for a new child to import what it needs, on a busy machine
 PATIENCE = 20  # times the longest wait that this video has shown so far
 
 
@@ -148,7 +149,7 @@ class _Child:
         self.patience = 0.0
         self.deadline = float("inf")
         self.overdue = False
-        self.longest, self.answered = 0.0, False
+        self.longest, self.ready = 0.0, False
         _widen(self._output)
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -167,7 +168,7 @@ class _Child:
 
     def send(self, request: dict[str, Any]) -> None:
         assert self.process.stdin is not None
-        self.longest, self.answered = 0.0, False
+        self.longest = 0.0
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
@@ -175,14 +176,14 @@ class _Child:
             raise self._lost() from None
 
     def header(self, timeout: float) -> tuple[bytes, int, float, int, int, int]:
-        self.patience = max(timeout, PATIENCE * self.longest)
+        self.patience = max(timeout, PATIENCE * self.longest, 0 if self.ready else START)
         started = time.monotonic()
         self.deadline = started + self.patience  # only while waiting: a slow consumer is no reason to stop the child
         head = self._output.read(HEADER.size)
         self.deadline = float("inf")
-        if self.answered:  # the first wait includes the child's start and the opening of the file
+        if self.ready:
             self.longest = max(self.longest, time.monotonic() - started)
-        self.answered = True
+        self.ready = True
         if len(head) < HEADER.size:
             raise self._lost()
         return HEADER.unpack(head)
@@ -231,6 +232,7 @@ def main(target: str) -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     module, _, name = target.partition(":")
     function = getattr(__import__(module, fromlist=[name]), name)
+    _say_alive(output)
     for line in sys.stdin.buffer:
         request = json.loads(line)
         request["sampling"] = Sampling(**request["sampling"])
@@ -247,8 +249,7 @@ def _serve(output: IO[bytes], function: Any, request: dict[str, Any]) -> None:
         now = time.monotonic()
         if now - said > ALIVE_EVERY:
             said = now
-            output.write(HEADER.pack(ALIVE, 0, 0.0, 0, 0, 0))
-            output.flush()
+            _say_alive(output)
 
     try:
         for frame in function(**request, progress=alive):
@@ -264,6 +265,11 @@ def _serve(output: IO[bytes], function: Any, request: dict[str, Any]) -> None:
         output.write(HEADER.pack(ERROR, 0, 0.0, 0, len(text), 0) + text)
     else:
         output.write(HEADER.pack(DONE, 0, 0.0, 0, 0, 0))
+
+
+def _say_alive(output: IO[bytes]) -> None:
+    output.write(HEADER.pack(ALIVE, 0, 0.0, 0, 0, 0))
+    output.flush()
 
 
 def _end_with_parent(parent: int) -> None:
