@@ -12,11 +12,12 @@ from augcache.build import build
 
 if TYPE_CHECKING:
     from augcache.cached import CachedImages
+    from augcache.clips import VideoFrames
     from augcache.dataset import HashedSaliencyDataset, SaliencyLookup
     from augcache.errors import AugcacheError
-    from augcache.recolour import PaletteJitter
     from augcache.keys import content_key
     from augcache.recipe import Recipe, transform
+    from augcache.recolour import PaletteJitter
     from augcache.report import Report
     from augcache.store import Store
 
@@ -31,6 +32,7 @@ _HOMES = {
     "Report": "report",
     "SaliencyLookup": "dataset",
     "Store": "store",
+    "VideoFrames": "clips",
     "content_key": "keys",
     "transform": "recipe",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "Report",
     "SaliencyLookup",
     "Store",
+    "VideoFrames",
     "__version__",
     "build",
     "content_key",

@@ -17,8 +17,9 @@ from augcache.keys import ContentKey, content_key
 from augcache.manifest import Failure, Source
 from augcache.recipe import Recipe, Record
 from augcache.report import Progress, Report
-from augcache.sources import Item, open_source
+from augcache.sources import Item
 from augcache.store import Batch, Store
+from augcache.stored import open_pictures
 from augcache.workers import Crash, run
 
 # Items looked at together. Duplicates inside a chunk are found before anything is computed; the larger it is, the
@@ -72,7 +73,7 @@ def build(
     Running it again computes only what is missing. An interrupt keeps what is finished and is raised again.
     """
     started = time.monotonic()
-    items = open_source(source)
+    items = open_pictures(source)
     compute = recipe.bind()
     total, workers = count_items(items, limit), count_workers(workers)
     store = open_store(source, store)
@@ -195,7 +196,9 @@ class _Build:
                 failures.append(Failure(entry.item.name, reason, entry.item.size, entry.item.mtime_ns))
             elif all(there):
                 item = entry.item
-                batch.sources.append(Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, entry.label))
+                if item.has_row:
+                    row = Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, entry.label)
+                    batch.sources.append(row)
                 # The first name of a picture that was computed just now is counted as computed; the rest reuse it.
                 self.counts.reused += entry.seen not in computed or entry.seen in seen
                 seen.add(entry.seen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -17,46 +16,22 @@ import click
 
 from augcache import __version__
 from augcache.build import build
+from augcache.cli_common import BUG, ERROR, INTERRUPTED, OK, USAGE, run_build, running, say, stacked
+from augcache.cli_upkeep import COMMANDS
 from augcache.errors import AugcacheError
 from augcache.recipe import Recipe
 from augcache.report import Report
-from augcache.sources import MadeDataset, Pictures, open_source
-from augcache.store import Store, store_path
+from augcache.sources import MadeDataset, Pictures
+from augcache.store import store_path
+from augcache.stored import open_pictures
 
-OK, ERROR, USAGE, BUG, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
-
-Command = Callable[..., Any]
-
-
-def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_building = _options(
+_building = stacked(
     click.argument("src", metavar="SRC", required=False),
     click.option("--dataset", metavar="MODULE:FUNCTION", help="Instead of SRC: a map-style data set; needs --store."),
     click.option("--annotations", metavar="FILE", help="Annotations of COCO's or iNaturalist's form, for SRC."),
     click.option("--keep", multiple=True, metavar="FIELD=A,B", help="Only categories of which this holds."),
     click.option("--split", help="Of CIFAR or STL-10: train, test or unlabeled.  [default: train]"),
-    click.option("--store", help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=0),
-        envvar="AUGCACHE_WORKERS",
-        help="Worker processes; 0 works in this one.  [default: all cores]",
-    ),
-    click.option("--limit", type=click.IntRange(min=1), help="Only the first N pictures, by name."),
-    click.option(
-        "--level", type=click.IntRange(0, 22), default=9, show_default=True, help="zstd level of what is stored."
-    ),
-    click.option("--quiet", is_flag=True, help="No progress, no summary."),
-    _json,
+    running,
 )
 
 
@@ -118,6 +93,42 @@ def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **op
     return _build(recipe, run=resize, run_options=run_options, **options)
 
 
+@cli.command("extract-frames")
+@click.argument("src")
+@click.option("--every", type=click.IntRange(min=1), help="Frames 0, N, 2N ... of each video.")
+@click.option("--seconds", type=float, help="The first frame at or after each of 0, S, 2S ... seconds.")
+@click.option("--keyframes", is_flag=True, help="The key frames.")
+@click.option("--start", type=float, help="Nothing before so many seconds.")
+@click.option("--end", type=float, help="Nothing from so many seconds on.")
+@click.option("--max-per-video", "max_frames", type=click.IntRange(min=1), help="At most so many frames a video.")
+@click.option("--anchors", type=click.IntRange(min=0), default=0, metavar="P", help="P successors of each frame, too.")
+@click.option("--gap", type=click.IntRange(min=1), default=1, show_default=True, help="Frames between successors.")
+@click.option("--size", default="native", show_default=True, metavar="N|WxH|native", help="Size of the frames.")
+@click.option("--fit", type=click.Choice(["stretch", "crop", "pad"]), default="stretch", show_default=True)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=20.0,
+    show_default=True,
+    help="Seconds until a decoder that gives nothing is stopped.",
+)
+@running
+def extract(src: str, every: int | None, size: str, store: str | None, timeout: float, **options: Any) -> int:
+    """Store chosen frames of every video under SRC, exact and turned upright.
+
+    Frame k is the k-th frame that a full decode presents. Give one of --every, --seconds and --keyframes.
+    """
+    from augcache.frames import Videos, extract_frames  # cv2, only here
+
+    width, height = (0, 0) if size == "native" else _size(size)
+    names = ("seconds", "keyframes", "start", "end", "max_frames", "anchors", "gap", "fit")
+    chosen = {name: options.pop(name) for name in names}
+    if every is None and chosen["seconds"] is None and not chosen["keyframes"]:
+        raise click.UsageError("say which frames: --every N, --seconds S or --keyframes")
+    recipe = Recipe("frame", every=every, width=width, height=height, **chosen)
+    return run_build(extract_frames, Videos(src), recipe, store_path(src, store), timeout=timeout, **options)
+
+
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)(?:[xX]([1-9]\d*))?", text)
     if match is None:
@@ -141,7 +152,7 @@ def _source(src: str | None, dataset: str | None, store: str | None, **options: 
         raise click.UsageError("Missing argument 'SRC'." if src is None else "give SRC or --dataset, not both")
     if dataset is None:
         assert src is not None  # one of the two
-        return open_source(src, **options), store_path(src, store)
+        return open_pictures(src, **options), store_path(src, store)
     if any(options.values()):
         raise click.UsageError("--dataset goes without --annotations, --keep, --split and --masks")
     if not (store or os.environ.get("AUGCACHE_STORE")):
@@ -161,183 +172,13 @@ def _build(
     level: int,
     **source: Any,
 ) -> int:
-    from augcache import console  # rich, only where something runs
-
     pictures, path = _source(**source)
-    options = {"workers": workers, "limit": limit, "level": level, **(run_options or {})}
-    try:
-        with console.show(recipe.name, quiet=quiet) as progress:
-            report = run(pictures, recipe, path, progress=progress, **options)
-    except KeyboardInterrupt:
-        _say(f"interrupted: finished pictures are kept in {path}; run the same command again to go on")
-        return INTERRUPTED
-    _print(report, as_json)
-    if not quiet:
-        _say(_summary(report))
-    return SOME_FAILED if report.failed else OK
+    common: dict[str, Any] = {"workers": workers, "limit": limit, "level": level, "quiet": quiet, "as_json": as_json}
+    return run_build(run, pictures, recipe, path, **common, **(run_options or {}))
 
 
-def _summary(report: Report) -> str:
-    rate = f", {report.computed / report.seconds:.1f} pictures/s" if report.computed and report.seconds else ""
-    lines = [
-        f"{report.computed} computed, {report.reused} reused, {report.failed} failed in {report.seconds:.1f} s{rate}"
-    ]
-    if report.failed:
-        lines.append(f"Why they failed: augcache failures {report.store}")
-    if report.computed + report.reused:
-        lines.append(f"Look at it: augcache preview {report.store} -o sheet.png")
-    return "\n".join(lines)
-
-
-@cli.command()
-@click.argument("store")
-@_json
-def info(store: str, as_json: bool) -> int:
-    """Show what is in STORE: entries, sources, failures, bytes, recipes."""
-    _print(Store(store).info(), as_json)
-    return OK
-
-
-@cli.command()
-@click.argument("store")
-@_json
-def failures(store: str, as_json: bool) -> int:
-    """List the sources that gave no entry, and why."""
-    found = list(Store(store).failures())
-    if as_json:
-        click.echo(json.dumps([dataclasses.asdict(failure) for failure in found], indent=2))
-    for failure in () if as_json else found:
-        click.echo(f"{failure.name}\t{failure.reason}")
-    return OK
-
-
-@cli.command()
-@click.argument("store")
-@click.option("-o", "--output", default="sheet.png", show_default=True, help="Picture to write.")
-@click.option("--count", type=click.IntRange(1, 200), default=6, show_default=True, help="Rows.")
-@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
-@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
-def preview(store: str, output: str, count: int, recipe: str | None, source: str | None) -> int:
-    """Draw a contact sheet: original, saliency, segments, cut, re-coloured."""
-    from augcache.preview import write_sheet  # cv2, only here
-
-    click.echo(write_sheet(Store(store), output, count=count, recipe=recipe, source=source))
-    return OK
-
-
-_quiet = click.option("--quiet", is_flag=True, help="No progress.")
-
-
-@cli.command("verify")
-@click.argument("store")
-@click.option("--recompute", type=click.IntRange(min=0), default=0, metavar="N", help="Compute N entries anew.")
-@click.option("--sources", is_flag=True, help="List the sources that changed, vanished or are new.")
-@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
-@_quiet
-@_json
-def verify_store(store: str, quiet: bool, as_json: bool, **options: Any) -> int:
-    """Check every checksum, array and table of STORE; exit with 1 where something is wrong."""
-    from augcache.verify import verify  # cv2, only here
-
-    result = _watched("verify", verify, store, quiet=quiet, **options)
-    shown = result if as_json else dataclasses.replace(result, problems=[])
-    _print(shown, as_json)
-    for problem in result.problems:
-        for name in () if as_json else problem.names:
-            click.echo(f"{problem.kind}\t{name}")
-        _say(f"augcache: {result.store}: {len(problem.names)} {problem.kind}; {problem.advice}")
-    return ERROR if result.problems else OK
-
-
-@cli.command("merge")
-@click.argument("dst")
-@click.argument("src", nargs=-1, required=True)
-@_quiet
-@_json
-def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> int:
-    """Copy what the stores SRC hold into the store DST. Nothing in DST is overwritten."""
-    from augcache.merge import merge
-
-    result = _watched("merge", merge, dst, src, quiet=quiet)
-    _print(result, as_json)
-    if result.corrupt:
-        _say(f"augcache: {result.corrupt} corrupt entries were left out; run the build again to make them anew")
-    if result.clashes:
-        _say(f"augcache: {result.clashes} names stand for another picture in {dst}, which keeps its own")
-    return SOME_FAILED if result.corrupt else OK
-
-
-@cli.command("prune")
-@click.argument("store")
-@click.option("--recipe", required=True, help="Start of the recipe's digest; see 'augcache info'.")
-@_quiet
-@_json
-def prune_recipe(store: str, recipe: str, quiet: bool, as_json: bool) -> int:
-    """Delete a recipe's entries, failures and manifest rows from STORE."""
-    from augcache.upkeep import prune
-
-    _print(_watched("prune", prune, store, recipe, quiet=quiet), as_json)
-    _say(f"Give the space back to the disk: augcache compact {store}")
-    return OK
-
-
-@cli.command("compact")
-@click.argument("store")
-@_quiet
-@_json
-def compact_store(store: str, quiet: bool, as_json: bool) -> int:
-    """Make the file of STORE as small as its entries allow."""
-    from augcache.upkeep import compact
-
-    _print(_watched("compact", compact, store, quiet=quiet), as_json)
-    return OK
-
-
-@cli.command("export")
-@click.argument("store")
-@click.argument("directory", metavar="DIR")
-@click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which picture.")
-@click.option("--format", type=click.Choice(["png", "webdataset", "parquet"]), default="png", show_default=True)
-@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
-@click.option("--source", help="Folder of the originals, for cutout.  [default: STORE without .augcache]")
-@_quiet
-@_json
-def export_pictures(store: str, directory: str, quiet: bool, as_json: bool, **options: Any) -> int:
-    """Write the pictures of STORE into DIR: PNG files with an index, WebDataset tar shards, or parquet files."""
-    from augcache.export import export  # cv2, only here
-
-    _print(_watched("export", export, store, directory, quiet=quiet, **options), as_json)
-    return OK
-
-
-def _watched(what: str, run: Callable[..., Any], *arguments: Any, quiet: bool, **options: Any) -> Any:
-    from augcache import console  # rich, only where something runs
-
-    with console.show(what, quiet=quiet) as progress:
-        return run(*arguments, progress=progress, **options)
-
-
-def _print(result: Any, as_json: bool) -> None:
-    """Print a dataclass on stdout."""
-    values = dataclasses.asdict(result)
-    if as_json:
-        click.echo(json.dumps(values, indent=2))
-        return
-    for name, value in values.items():
-        rows = value if isinstance(value, list) else None
-        click.echo(f"{name}: {_text(value) if rows is None else ''}".rstrip())
-        for row in rows or ():
-            click.echo("  - " + "\n    ".join(f"{key}: {_text(entry)}" for key, entry in row.items()))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={entry}" for key, entry in value.items())
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def main() -> None:
@@ -351,13 +192,13 @@ def main() -> None:
         error.show()
         code = USAGE
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        say("interrupted")
         code = INTERRUPTED
     except click.ClickException as error:
-        _say(f"augcache: {error.format_message()}")
+        say(f"augcache: {error.format_message()}")
         code = ERROR
     except AugcacheError as error:
-        _say(f"augcache: {error}")
+        say(f"augcache: {error}")
         code = ERROR
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; Python would complain once more at exit.
@@ -365,7 +206,7 @@ def main() -> None:
         code = OK
     except Exception:  # noqa: BLE001  # the boundary: whatever is left is a bug, and says so
         traceback.print_exc()
-        _say("augcache: this is a bug; please report it with the lines above")
+        say("augcache: this is a bug; please report it with the lines above")
         code = BUG
     sys.exit(code)
 

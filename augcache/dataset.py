@@ -175,7 +175,7 @@ class HashedSaliencyDataset(Dataset[Any]):
         if self.folder is not None and check:
             self.listing = from_folder(self.folder, opened, self.lookup.recipe)
         elif self.base is None:
-            self.listing = from_manifest(opened)
+            self.listing = from_manifest(opened, self.lookup.recipe)
         if self.listing is not None:
             index = {name: number for number, name in enumerate(self.listing.classes)}
             self.classes = self.listing.classes

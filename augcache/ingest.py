@@ -19,6 +19,7 @@ from augcache.keys import ContentKey
 from augcache.manifest import Failure, Source, row_key
 from augcache.recipe import Recipe
 from augcache.report import Progress, Report
+from augcache.spool import Spool
 from augcache.store import Store
 from augcache.workers import Crash, run
 
@@ -65,7 +66,7 @@ class Ingested:
     records : dict
         Content key to the record, encoded or not, of every key in `rows`.
     reason : str
-        Why there are none. Rows and records beside a reason are not kept.
+        Why there are none, or not all: what is beside it is kept, and the item is tried again the next time.
     """
 
     rows: list[Source] = field(default_factory=list)
@@ -170,31 +171,33 @@ class _Ingest:
     def _is_done(self, item: Named, rows: list[Source]) -> bool:
         if not rows or not item.mtime_ns:
             return False
+        if self.store.failure(self.recipe, item.name) is not None:
+            return False  # only a part of it is there
         state = (item.size, item.mtime_ns, item.label)
         if any((row.size, row.mtime_ns, row.label) != state for row in rows):
             return False
         return all(self.store.has(self.recipe.digest, [row.key for row in rows]))
 
     def _keep(self, item: Named, result: Ingested, earlier: list[Source], writer: Writer) -> None:
-        stale = [row.row_key() for row in earlier]
+        present = self.store.has(self.recipe.digest, result.records)
+        new = 0
+        for key, there in zip(list(result.records), present, strict=True):
+            if not there and key not in writer.batch.records:
+                data = result.records[key]
+                assert isinstance(data, bytes)  # encoded in the worker
+                writer.record(key, data)
+                writer.commit_if_due()  # one item may have more records than memory should hold
+                new += 1
+        if isinstance(result.records, Spool):
+            result.records.discard()
+        # The rows after the records: a row never names a record that is not there.
+        writer.rows(result.rows, [row.row_key() for row in earlier])
         if result.reason:
             self.counts.failed += 1
-            writer.rows([], stale)
             writer.failure(Failure(item.name, result.reason, item.size, item.mtime_ns))
             return
-        present = self.store.has(self.recipe.digest, result.records)
-        new = [
-            key
-            for key, there in zip(result.records, present, strict=True)
-            if not there and key not in writer.batch.records
-        ]
-        for key in new:
-            data = result.records[key]
-            assert isinstance(data, bytes)  # encoded in the worker
-            writer.record(key, data)
-        writer.rows(result.rows, stale)
-        self.counts.computed += bool(new)
-        self.counts.reused += not new
+        self.counts.computed += new > 0
+        self.counts.reused += new == 0
 
     def _report(self) -> None:
         if self.progress is not None:
@@ -209,6 +212,8 @@ def work_on(work: Callable[[Any], Ingested], level: int, items: Iterable[Any]) -
 def _work_on_one(work: Callable[[Any], Ingested], level: int, item: Any) -> Ingested:
     try:
         result = work(item)
+        if isinstance(result.records, Spool):
+            return result
         records = {
             key: record if isinstance(record, bytes) else codec.encode(record, level=level)
             for key, record in result.records.items()

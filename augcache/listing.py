@@ -11,7 +11,7 @@ import xxhash
 
 from augcache.errors import SourceError
 from augcache.keys import ContentKey
-from augcache.manifest import Source
+from augcache.manifest import DECODED, Source
 from augcache.recipe import Recipe
 from augcache.sources import FileItem, Folder
 from augcache.store import Store
@@ -39,11 +39,20 @@ class Listing:
         return sorted(set(self.labels))
 
 
-def from_manifest(store: Store) -> Listing:
-    """List what the manifest knows, without a look at the sources."""
-    rows = list(store.sources())
-    if not rows:
-        raise SourceError(f"{store.path}: its manifest is empty; build the store from a folder first")
+def from_manifest(store: Store, recipe: Recipe) -> Listing:
+    """List what the manifest knows of a recipe's pictures, without a look at the sources.
+
+    Where none is a picture of its own source, its pictures are frames or copies that the store holds as well.
+    """
+    rows: list[Source] = []
+    for prefix in (DECODED, *(each.digest for each in store.recipes())):
+        found = list(store.sources(prefix))
+        present = store.has(recipe.digest, [row.key for row in found])
+        rows = [row for row, there in zip(found, present, strict=True) if there]
+        if rows:
+            break
+    else:
+        raise SourceError(f"{store.path}: its manifest names no picture of this recipe; build it from a folder first")
     return Listing([row.name for row in rows], [row.label for row in rows], [row.key for row in rows])
 
 

@@ -65,7 +65,7 @@ def _four_bytes(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 
 def segments_image(labels: np.ndarray, palette: np.ndarray) -> Image.Image:
-    """`segments` as a PIL image of mode RGB; four bytes a pixel are what Pillow keeps, so it takes them in as they are."""
+    """`segments` as a PIL image of mode RGB; four bytes a pixel are what Pillow keeps, so it takes them in as is."""
     if labels.dtype != np.uint8:
         return Image.fromarray(segments(labels, palette))
     return Image.frombytes("RGB", labels.shape[::-1], _four_bytes(labels, palette), "raw", "RGBX")

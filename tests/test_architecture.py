@@ -12,23 +12,26 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 # A module imports only from lines above its own.
 LAYERS = [
     ["_version", "errors", "report"],
-    ["keys", "codec", "recipe", "jitter"],
+    ["keys", "codec", "recipe", "jitter", "meta"],
     ["arrow", "pages", "trust"],
+    ["spool", "video"],
     ["manifest", "images", "environment", "transforms"],
-    ["tables", "sources", "workers", "video"],
+    ["tables", "sources", "workers"],
     ["store", "views"],
     ["batching", "listing", "choice", "entries"],
+    ["stored"],
     ["build", "ingest"],
     ["lookup", "testing", "console"],
     ["recolour"],
-    ["dataset", "preview", "resize", "cached"],
+    ["dataset", "preview", "resize", "frames", "cached"],
+    ["clips"],
     ["originals", "merge", "upkeep", "shards"],
     ["verify", "export"],
     ["cli"],
     ["__main__", "__init__"],
 ]
 ONLY_IN = {
-    "torch": {"recolour", "dataset", "cached"},
+    "torch": {"recolour", "dataset", "cached", "clips"},
     "lmdb": {"environment"},
     "joblib": {"workers"},
     "click": {"cli"},
@@ -39,9 +42,9 @@ ONLY_IN = {
 
 
 def unit(path: Path) -> str:
-    """First-level module of a file; the parts of one module (video_index) count as it."""
+    """First-level module of a file; the parts of one module (video_index, cli_upkeep) count as it."""
     name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return name.split("_")[0] if name.startswith("video_") else name
+    return name.split("_")[0] if name.startswith(("video_", "cli_")) else name
 
 
 def imports(path: Path) -> set[str]:

@@ -29,7 +29,7 @@ def test_the_main_job(run_cli, samples, tmp_path):
     out = run_cli("preview", store, "--source", samples, "-o", tmp_path / "sheet.png")
     assert out.returncode == 0, out.stderr
     assert Image.open(tmp_path / "sheet.png").size[0] > 1000
-    assert len(set(Image.open(tmp_path / "sheet.png").convert("RGB").getdata())) > 1000
+    assert len(set(Image.open(tmp_path / "sheet.png").convert("RGB").get_flattened_data())) > 1000
 
 
 def test_a_transform_of_ones_own(run_cli, pictures, tmp_path):
@@ -109,7 +109,17 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     for index in range(30):
         write_picture(tmp_path / f"p/{index:02d}.png", index)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-m", "augcache", "build", str(tmp_path / "p"), "--transform", "toy:slow", "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "augcache",
+        "build",
+        str(tmp_path / "p"),
+        "--transform",
+        "toy:slow",
+        "--workers",
+        "2",
+    ]
     command += ["-o", "seconds=0.25"]
     process = subprocess.Popen(command, stderr=-1, stdout=-1, text=True, env=env, start_new_session=True)
     store = tmp_path / "p.augcache"
@@ -121,7 +131,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert err == f"interrupted: finished pictures are kept in {store}; run the same command again to go on\n"
+    assert err == f"interrupted: what is finished is kept in {store}; run the same command again to go on\n"
     done = len(Store(store))
     report = json.loads(subprocess.run([*command, "--json"], capture_output=True, env=env, check=True).stdout)
     assert (report["computed"], report["reused"]) == (30 - done, done)

@@ -2,7 +2,7 @@
 
 from augcache.sources.annotations import Annotated
 from augcache.sources.dataset import MadeDataset, MapDataset
-from augcache.sources.folder import Folder
+from augcache.sources.folder import Folder, walk
 from augcache.sources.items import ArrayItem, FileItem, Item, Pictures, Small, Views
 from augcache.sources.list_file import ListFile
 from augcache.sources.masks import Masked
@@ -24,4 +24,5 @@ __all__ = [
     "Small",
     "Views",
     "open_source",
+    "walk",
 ]

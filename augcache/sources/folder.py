@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from augcache.errors import SourceError
@@ -30,12 +30,7 @@ class Folder(Pictures):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        if not self.root.exists():
-            raise SourceError(f"{self.root}: no such folder; check the path")
-        if not self.root.is_dir():
-            raise SourceError(f"{self.root}: a file, not a folder; give the folder that the pictures are in")
-        # Sorted as the manifest sorts them, so that "the first ten" means the same everywhere.
-        self._files = sorted(self._walk(), key=lambda file: os.fsencode(file.name))
+        self._files = [FileItem(*file) for file in walk(self.root, _is_picture)]
         if not self._files:
             raise SourceError(
                 f"{self.root}: no pictures in this folder or below it; files count by their suffix (.jpg, .png ...)"
@@ -47,32 +42,43 @@ class Folder(Pictures):
     def __iter__(self) -> Iterator[FileItem]:
         return iter(self._files)
 
-    def _walk(self) -> Iterator[FileItem]:
-        visited: set[tuple[int, int]] = set()
-        pending = [(str(self.root), "")]
-        while pending:
-            folder, prefix = pending.pop()
-            try:
-                own = os.stat(folder)
-                entries = list(os.scandir(folder))
-            except OSError as error:
-                raise SourceError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
-            if (own.st_dev, own.st_ino) in visited:
-                continue
-            visited.add((own.st_dev, own.st_ino))
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name.endswith(".augcache"):
-                    continue
-                if entry.is_dir():
-                    pending.append((entry.path, f"{prefix}{entry.name}/"))
-                elif _is_picture(entry):
-                    status = _status(entry)
-                    yield FileItem(
-                        prefix + entry.name, prefix.split("/", 1)[0], status.st_size, status.st_mtime_ns, entry.path
-                    )
-
     def __repr__(self) -> str:
         return f"Folder({str(self.root)!r})"
+
+
+def walk(root: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[tuple[str, str, int, int, str]]:
+    """List the files under a folder: name relative to it, first-level subfolder, size, mtime in ns, and path.
+
+    Sorted as the manifest sorts them, so that "the first ten" means the same everywhere. Hidden files and stores are
+    passed over; links to folders are followed, each folder once. Raises `SourceError` where there is no folder.
+    """
+    if not root.exists():
+        raise SourceError(f"{root}: no such folder; check the path")
+    if not root.is_dir():
+        raise SourceError(f"{root}: a file, not a folder; give the folder that it is in")
+    found: list[tuple[str, str, int, int, str]] = []
+    visited: set[tuple[int, int]] = set()
+    pending = [(str(root), "")]
+    while pending:
+        folder, prefix = pending.pop()
+        try:
+            own = os.stat(folder)
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            raise SourceError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+        if (own.st_dev, own.st_ino) in visited:
+            continue
+        visited.add((own.st_dev, own.st_ino))
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.endswith(".augcache"):
+                continue
+            if entry.is_dir():
+                pending.append((entry.path, f"{prefix}{entry.name}/"))
+            elif wanted(entry):
+                status = _status(entry)
+                label = prefix.split("/", 1)[0]
+                found.append((prefix + entry.name, label, status.st_size, status.st_mtime_ns, entry.path))
+    return sorted(found, key=lambda file: os.fsencode(file[0]))
 
 
 def _is_picture(entry: os.DirEntry[str]) -> bool:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xxhash
@@ -68,6 +68,9 @@ class Item(ABC):
     size, mtime_ns : int
         State of the file; 0 where there is no file.
     """
+
+    # Whether a build notes where it came from.
+    has_row: ClassVar[bool] = True
 
     name: str
     label: str = ""

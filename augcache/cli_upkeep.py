@@ -1,0 +1,133 @@
+"""Commands that look at a store, and that look after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from augcache.cli_common import ERROR, OK, SOME_FAILED, json_option, print_result, quiet_option, say, watched
+from augcache.store import Store
+
+
+@click.command()
+@click.argument("store")
+@json_option
+def info(store: str, as_json: bool) -> int:
+    """Show what is in STORE: entries, sources, failures, bytes, recipes."""
+    print_result(Store(store).info(), as_json)
+    return OK
+
+
+@click.command()
+@click.argument("store")
+@json_option
+def failures(store: str, as_json: bool) -> int:
+    """List the sources that gave no entry, and why."""
+    found = list(Store(store).failures())
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(failure) for failure in found], indent=2))
+    for failure in () if as_json else found:
+        click.echo(f"{failure.name}\t{failure.reason}")
+    return OK
+
+
+@click.command()
+@click.argument("store")
+@click.option("-o", "--output", default="sheet.png", show_default=True, help="Picture to write.")
+@click.option("--count", type=click.IntRange(1, 200), default=6, show_default=True, help="Rows.")
+@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
+@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
+def preview(store: str, output: str, count: int, recipe: str | None, source: str | None) -> int:
+    """Draw a contact sheet: original, saliency, segments, cut, re-coloured."""
+    from augcache.preview import write_sheet  # cv2, only here
+
+    click.echo(write_sheet(Store(store), output, count=count, recipe=recipe, source=source))
+    return OK
+
+
+@click.command("verify")
+@click.argument("store")
+@click.option("--recompute", type=click.IntRange(min=0), default=0, metavar="N", help="Compute N entries anew.")
+@click.option("--sources", is_flag=True, help="List the sources that changed, vanished or are new.")
+@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
+@quiet_option
+@json_option
+def verify_store(store: str, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Check every checksum, array and table of STORE; exit with 1 where something is wrong."""
+    from augcache.verify import verify  # cv2, only here
+
+    result = watched("verify", verify, store, quiet=quiet, **options)
+    shown = result if as_json else dataclasses.replace(result, problems=[])
+    print_result(shown, as_json)
+    for problem in result.problems:
+        for name in () if as_json else problem.names:
+            click.echo(f"{problem.kind}\t{name}")
+        say(f"augcache: {result.store}: {len(problem.names)} {problem.kind}; {problem.advice}")
+    return ERROR if result.problems else OK
+
+
+@click.command("merge")
+@click.argument("dst")
+@click.argument("src", nargs=-1, required=True)
+@quiet_option
+@json_option
+def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> int:
+    """Copy what the stores SRC hold into the store DST. Nothing in DST is overwritten."""
+    from augcache.merge import merge
+
+    result = watched("merge", merge, dst, src, quiet=quiet)
+    print_result(result, as_json)
+    if result.corrupt:
+        say(f"augcache: {result.corrupt} corrupt entries were left out; run the build again to make them anew")
+    if result.clashes:
+        say(f"augcache: {result.clashes} names stand for another picture in {dst}, which keeps its own")
+    return SOME_FAILED if result.corrupt else OK
+
+
+@click.command("prune")
+@click.argument("store")
+@click.option("--recipe", required=True, help="Start of the recipe's digest; see 'augcache info'.")
+@quiet_option
+@json_option
+def prune_recipe(store: str, recipe: str, quiet: bool, as_json: bool) -> int:
+    """Delete a recipe's entries, failures and manifest rows from STORE."""
+    from augcache.upkeep import prune
+
+    print_result(watched("prune", prune, store, recipe, quiet=quiet), as_json)
+    say(f"Give the space back to the disk: augcache compact {store}")
+    return OK
+
+
+@click.command("compact")
+@click.argument("store")
+@quiet_option
+@json_option
+def compact_store(store: str, quiet: bool, as_json: bool) -> int:
+    """Make the file of STORE as small as its entries allow."""
+    from augcache.upkeep import compact
+
+    print_result(watched("compact", compact, store, quiet=quiet), as_json)
+    return OK
+
+
+@click.command("export")
+@click.argument("store")
+@click.argument("directory", metavar="DIR")
+@click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which picture.")
+@click.option("--format", type=click.Choice(["png", "webdataset", "parquet"]), default="png", show_default=True)
+@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
+@click.option("--source", help="Folder of the originals, for cutout.  [default: STORE without .augcache]")
+@quiet_option
+@json_option
+def export_pictures(store: str, directory: str, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Write the pictures of STORE into DIR: PNG files with an index, WebDataset tar shards, or parquet files."""
+    from augcache.export import export  # cv2, only here
+
+    print_result(watched("export", export, store, directory, quiet=quiet, **options), as_json)
+    return OK
+
+
+COMMANDS = (info, failures, preview, verify_store, merge_stores, prune_recipe, compact_store, export_pictures)

@@ -1,0 +1,174 @@
+"""extract_frames(): chosen frames of every video of a folder, keyed by their pixels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import xxhash
+
+from augcache import codec
+from augcache.batching import count_items, open_store
+from augcache.errors import SourceError
+from augcache.ingest import Ingested, ingest
+from augcache.keys import content_key
+from augcache.manifest import Source
+from augcache.recipe import Recipe
+from augcache.report import Progress, Report
+from augcache.sources import walk
+from augcache.spool import Spool
+from augcache.store import Store
+from augcache.video import Sampling, VideoError
+from augcache.video_process import decode_isolated
+
+SUFFIXES = frozenset([
+    ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
+    ".ts", ".vob", ".webm", ".wmv",
+])  # fmt: skip  # a list of names
+TIMEOUT = 20.0  # seconds without a decoded packet until a decoder counts as hung
+_SPOOL = "spool-"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoItem:
+    """A video file; name, label, size and mtime as of a picture."""
+
+    name: str
+    label: str
+    size: int
+    mtime_ns: int
+    path: str
+
+
+class Videos:
+    """Every video under a folder, sorted by name; files count by their suffix.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder, or one video.
+
+    Raises
+    ------
+    SourceError
+        If there is none.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        if self.root.is_file():
+            status = self.root.stat()
+            only = VideoItem(self.root.name, "", status.st_size, status.st_mtime_ns, str(self.root))
+            self._items = [only]
+            return
+        found = walk(self.root, lambda entry: os.path.splitext(entry.name)[1].lower() in SUFFIXES)
+        self._items = [VideoItem(*item) for item in found]
+        if not self._items:
+            raise SourceError(
+                f"{self.root}: no videos in this folder or below it; files count by their suffix (.mp4 ...)"
+            )
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[VideoItem]:
+        return iter(self._items)
+
+    def __repr__(self) -> str:
+        return f"Videos({str(self.root)!r})"
+
+
+def extract_frames(
+    source: str | os.PathLike[str] | Videos,
+    recipe: Recipe,
+    store: str | os.PathLike[str] | Store | None = None,
+    *,
+    timeout: float = TIMEOUT,
+    workers: int | None = None,
+    limit: int | None = None,
+    level: int = 9,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Store chosen frames of every video.
+
+    Parameters
+    ----------
+    source : path-like or Videos
+        A folder of videos, or one video.
+    recipe : Recipe
+        ``Recipe("frame", every=100, width=64, height=64, ...)``; see `augcache.transforms.frame`.
+    store : path-like or Store, optional
+        Default: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
+    timeout : float
+        Seconds without a decoded packet until a decoder counts as hung.
+    workers, limit, level, progress
+        As for `build`; `limit` counts videos.
+
+    Returns
+    -------
+    Report
+        Counts videos.
+
+    Raises
+    ------
+    SourceError, StoreError
+        As `build`.
+
+    Notes
+    -----
+    Frame k is the k-th frame that a full decode presents, turned as the video's rotation asks, as players do. Each
+    video is decoded in a process that may hang or die. A video that is damaged is listed as a failure that says
+    why; its frames before the damage are kept. A finished video is passed over the next time, one that failed is
+    tried again.
+    """
+    items = source if isinstance(source, Videos) else Videos(source)
+    count_items(items, limit)  # before a store is made
+    opened = open_store(items.root, store)
+    for left in opened.path.glob(f"{_SPOOL}*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_SPOOL, dir=opened.path) as folder:
+        work = partial(frames_of, recipe, timeout, level, folder)
+        return ingest(items, recipe, opened, work, workers=workers, limit=limit, group=1, progress=progress)
+
+
+def frames_of(recipe: Recipe, timeout: float, level: int, folder: str, item: VideoItem) -> Ingested:
+    """Worker: the frames of one video."""
+    params = recipe.params
+    size = (params.pop("width"), params.pop("height"))
+    fit = params.pop("fit")
+    try:
+        digest = _digest(item.path)
+    except OSError as error:
+        return Ingested(reason=f"cannot be read: {error.strerror or error}")
+    rows: list[Source] = []
+    records = Spool(folder)
+    reason = ""
+    try:
+        for frame in decode_isolated(item.path, Sampling(**params), size if size[0] else None, fit, timeout):
+            key = content_key(frame.image)
+            records.add(key, codec.encode({"image": frame.image}, level=level))
+            rows.append(
+                Source(
+                    item.name, key, item.size, item.mtime_ns, digest, item.label, frame.index, frame.seconds,
+                    frame.rotation,
+                )
+            )  # fmt: skip  # one row
+    except VideoError as error:
+        reason = str(error).removeprefix(f"{item.path}: ")
+    if not rows and not reason:
+        reason = "none of its frames is wanted: it is shorter than the start that was asked for"
+    return Ingested(rows, records, reason)
+
+
+def _digest(path: str) -> bytes:
+    """Hash a file that may be larger than memory."""
+    hasher = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            hasher.update(block)
+    return hasher.digest()

@@ -1,0 +1,92 @@
+"""The pictures that a store holds, video frames and resized copies, as a source for a further build."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from augcache.choice import choose
+from augcache.errors import SourceError
+from augcache.keys import ContentKey
+from augcache.manifest import Source
+from augcache.recipe import Recipe
+from augcache.sources import Item, Pictures, Views, open_source
+from augcache.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem(Item):
+    """A picture in a store."""
+
+    # Its row stands in the manifest already, under the recipe that made it.
+    has_row: ClassVar[bool] = False
+
+    store: str = ""
+    recipe: Recipe | None = None
+    key: bytes = b""
+
+    def load(self) -> Views:
+        """Read the picture from its store."""
+        from augcache.transforms.resize import pixels  # cv2, and only workers come here
+
+        assert self.recipe is not None  # every field is given
+        record = Store(self.store).get(self.recipe, ContentKey(self.key))
+        if record is None:
+            raise SourceError("its record is no longer in the store")
+        image = pixels(record)
+        return Views(image, image, bytes(16))
+
+
+class StoredPictures(Pictures):
+    """Frames or resized copies of a store, in manifest order.
+
+    Parameters
+    ----------
+    store : path-like
+        The store.
+    recipe : Recipe or str, optional
+        Which of its pictures, where it holds several kinds.
+
+    Raises
+    ------
+    StoreError
+        If it holds none, or several kinds.
+    """
+
+    def __init__(self, store: str | os.PathLike[str], recipe: Recipe | str | None = None) -> None:
+        self.store = Store(store)
+        self.recipe = choose(self.store, recipe, self._has_pictures, "frames or copies")
+        self._count = sum(1 for _ in self.store.sources(self.recipe.digest))
+
+    def _has_pictures(self, recipe: Recipe) -> bool:
+        row: Source | None = next(self.store.sources(recipe.digest), None)
+        record = None if row is None else self.store.get(recipe, row.key)
+        return record is not None and ("image" in record or "encoded" in record)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[StoredItem]:
+        for row in self.store.sources(self.recipe.digest):
+            name = row.name if row.frame is None else f"{row.name}#{row.frame}"
+            yield StoredItem(name, row.label, store=str(self.store.path), recipe=self.recipe, key=row.key)
+
+    def __repr__(self) -> str:
+        return f"StoredPictures({str(self.store.path)!r}, {self._count} pictures)"
+
+
+def is_store(path: Any) -> bool:
+    """Whether a path is of a store."""
+    return isinstance(path, str | os.PathLike) and (Path(path) / "data.mdb").is_file()
+
+
+def open_pictures(source: Any, **options: Any) -> Pictures:
+    """Open a source as `augcache.sources.open_source` does, or the pictures that a store holds."""
+    if is_store(source):
+        if any(options.values()):
+            raise SourceError(f"{source}: a store takes no options of a source; leave them out")
+        return StoredPictures(source)
+    return open_source(source, **options)
