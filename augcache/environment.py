@@ -19,8 +19,8 @@ import lmdb
 
 from augcache import trust
 from augcache.errors import CorruptError, StoreError
+from augcache.meta import read_meta
 from augcache.pages import check as check_pages
-from augcache.pages import read_meta
 
 Result = TypeVar("Result")
 Transaction = lmdb.Transaction

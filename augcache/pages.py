@@ -7,90 +7,25 @@ order of the keys, and that no page is used twice. The layout is that of LMDB 0.
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from augcache.errors import CorruptError, StoreError
+from augcache.errors import StoreError
+from augcache.meta import DB, INTEGER_KEYS, damaged
 
-_MAGIC, _VERSION = 0xBEEFC0DE, 1
-_BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8  # page flags
+_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4  # page flags
 _BIG, _TREE = 1, 2  # node flags: the value is on overflow pages; it is the record of a named database
 _HEADER, _NODE = 16, 8  # bytes
 _LONGEST_KEY, _DEEPEST = 511, 32
-_INTEGER_KEYS = 8  # flag of a database; the list of free pages has it
 _NONE = (1 << 64) - 1  # root of an empty database
-
-_DB = np.dtype([
-    ("pad", "u4"), ("flags", "u2"), ("depth", "u2"), ("branches", "u8"), ("leaves", "u8"), ("overflows", "u8"),
-    ("entries", "u8"), ("root", "u8"),
-])  # fmt: skip  # a table
-_META_PAGE = np.dtype([
-    ("number", "u8"), ("pad", "u2"), ("flags", "u2"), ("unused", "u4"), ("magic", "u4"), ("version", "u4"),
-    ("address", "u8"), ("map_size", "u8"), ("free", _DB), ("main", _DB), ("last", "u8"), ("transaction", "u8"),
-])  # fmt: skip  # a table
+_FREE, _MAIN = "the list of free pages", "the list of tables"
+_TOGETHER = 1024  # leaf pages looked at together: keeps memory small whatever the size of the file
 
 
 class DamageError(Exception):
     """What is wrong with a page; `check` makes a `CorruptError` of it."""
-
-
-def read_meta(path: str) -> tuple[np.void, np.void]:
-    """Read and check the two meta pages of a data file, all that LMDB looks at when it opens one.
-
-    Parameters
-    ----------
-    path : str
-        The data file.
-
-    Raises
-    ------
-    StoreError
-        If it is no LMDB file of this kind of machine.
-    CorruptError
-        If it is cut short, or a field is out of bounds.
-    """
-    try:
-        with open(path, "rb") as file:
-            first = _meta(file.read(_META_PAGE.itemsize))
-            page = int(first["free"]["pad"]) if first is not None else 0
-            file.seek(page)
-            second = _meta(file.read(_META_PAGE.itemsize))
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); check its owner") from error
-    if first is None or second is None:
-        raise StoreError(f"{os.path.dirname(path)}: not an augcache store; give another --store")
-    if page not in (4096, 8192, 16384, 32768) or page != second["free"]["pad"]:
-        raise _damaged(path, f"pages of {page} bytes")
-    for slot, meta in enumerate((first, second)):
-        transaction = int(meta["transaction"])  # 0 in both where nothing was ever written
-        if (transaction and transaction & 1 != slot) or int(meta["number"]) != slot:
-            raise _damaged(path, f"meta page {slot}")
-    newest = max(first, second, key=lambda meta: int(meta["transaction"]))
-    needed = (int(newest["last"]) + 1) * page
-    if size < needed:
-        raise CorruptError(
-            f"{os.path.dirname(path)}: data.mdb is cut short ({size} bytes of {needed}); "
-            "copy the store again, or delete it and rebuild"
-        )
-    return first, second
-
-
-def _meta(raw: bytes) -> np.void | None:
-    if len(raw) < _META_PAGE.itemsize:
-        return None
-    meta = np.frombuffer(raw, _META_PAGE)[0]
-    sound = meta["flags"] == _META and meta["magic"] == _MAGIC and meta["version"] == _VERSION
-    return meta if sound else None
-
-
-def _damaged(path: str, what: str) -> CorruptError:
-    return CorruptError(
-        f"{os.path.dirname(path)}: the store's pages are damaged ({what}); copy it again, or delete it and rebuild"
-    )
 
 
 def check(path: str, meta: np.void) -> None:
@@ -101,7 +36,7 @@ def check(path: str, meta: np.void) -> None:
     path : str
         The data file.
     meta : numpy.void
-        The meta page of the state, from `read_meta`; a read transaction must hold the state while this runs.
+        The meta page of the state, from `meta.read_meta`; a read transaction must hold the state while this runs.
 
     Raises
     ------
@@ -116,16 +51,15 @@ def check(path: str, meta: np.void) -> None:
     try:
         file = _File(_map(path, (last + 1) * page), page, last)
         runs = [_run([0, 1], [1, 1])]
-        free = _walk(file, meta["free"], runs, "the list of free pages", integer=True)
-        runs.append(_free_pages(file, free))
-        main = _walk(file, meta["main"], runs, "the list of tables")
-        for name, record in _trees(file, main):
-            _walk(file, record, runs, name)
+        runs += [_free_pages(file, values) for values in _walk(file, meta["free"], runs, _FREE)]
+        for values in _walk(file, meta["main"], runs, _MAIN):
+            for name, record in _trees(file, values):
+                _walk(file, record, runs, name)
         starts, counts = np.concatenate(runs, axis=1)
         order = np.argsort(starts)
         _require(starts[order][:-1] + counts[order][:-1] <= starts[order][1:], "a page that is used twice")
     except DamageError as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
 def _map(path: str, size: int) -> np.ndarray:
@@ -165,6 +99,15 @@ class _Nodes:
     flags: np.ndarray
 
 
+_Keys = tuple[np.ndarray, np.ndarray]  # positions in the file, and lengths
+
+
+@dataclass
+class _Counts:
+    entries: int = 0
+    overflows: int = 0  # pages
+
+
 @dataclass(frozen=True)
 class _Values:
     """Leaf nodes of a tree: keys, and where the values lie."""
@@ -183,14 +126,14 @@ def _run(starts: np.ndarray | list[int], counts: np.ndarray | list[int]) -> np.n
     return np.array([starts, counts], np.int64)
 
 
-def _walk(file: _File, record: np.void, runs: list[np.ndarray], name: str, *, integer: bool = False) -> _Values:
-    """Check one tree from its root to its leaves; its pages are added to `runs`."""
-    _require(int(record["flags"]) == (_INTEGER_KEYS if integer else 0), f"flags of {name}")
+def _walk(file: _File, record: np.void, runs: list[np.ndarray], name: str) -> list[_Values]:
+    """Check one tree from its root to its leaves, and add its pages to `runs`; returns the leaves of the two lists."""
+    integer = name == _FREE
+    _require(int(record["flags"]) == (INTEGER_KEYS if integer else 0), f"flags of {name}")
     depth, root = int(record["depth"]), int(record["root"])
-    empty = np.empty(0, np.int64)
     if root == _NONE:
         _require(depth == 0 and int(record["entries"]) == 0, f"counts of {name}")
-        return _Values(_Nodes(empty, empty, empty, empty, empty, empty, empty), empty, empty)
+        return []
     _require(0 < depth <= _DEEPEST and root <= file.last, f"root of {name}")
     pages, levels, total = np.array([root], np.int64), [], 0
     for _ in range(depth - 1):
@@ -204,11 +147,30 @@ def _walk(file: _File, record: np.void, runs: list[np.ndarray], name: str, *, in
         _require(len(np.unique(pages)) == len(pages), f"a page number in {name}")
     _require(total == int(record["branches"]) and len(pages) == int(record["leaves"]), f"page counts of {name}")
     runs.append(_run(pages, np.ones_like(pages)))
-    leaves = _nodes(file, pages, _LEAF, 1, f"a leaf page of {name}")
-    _require(len(leaves.key) == int(record["entries"]), f"the count of {name}")
-    values = _values(file, leaves, runs, int(record["overflows"]), name)
-    _check_order(file, leaves, levels, integer, f"the order of {name}")
-    return values
+    found, kept, ends = _Counts(), [], []
+    for begin in range(0, len(pages), _TOGETHER):
+        values = _leaves(file, pages[begin : begin + _TOGETHER], runs, found, name, integer)
+        starts = np.flatnonzero(values.nodes.slot == 0)
+        stops = np.append(starts[1:], len(values.at)) - 1
+        ends.append((_keys(values.nodes, starts), _keys(values.nodes, stops)))
+        kept += [values] if name in (_FREE, _MAIN) else []
+    _require(
+        found.entries == int(record["entries"]) and found.overflows == int(record["overflows"]), f"counts of {name}"
+    )
+    first, last = (_join(keys) for keys in zip(*ends, strict=True))
+    _check_branches(file, levels, first, last, integer, f"the order of {name}")
+    return kept
+
+
+def _leaves(
+    file: _File, pages: np.ndarray, runs: list[np.ndarray], found: _Counts, name: str, integer: bool
+) -> _Values:
+    """Check some leaf pages and their values."""
+    nodes = _nodes(file, pages, _LEAF, 1, f"a leaf page of {name}")
+    ascending = _compare(file, _keys(nodes, slice(0, -1)), _keys(nodes, slice(1, None)), integer) < 0
+    _require(ascending, f"the order of {name}")
+    found.entries += len(nodes.slot)
+    return _values(file, nodes, runs, found, name)
 
 
 def _nodes(file: _File, pages: np.ndarray, kind: int, least: int, what: str) -> _Nodes:
@@ -241,48 +203,60 @@ def _nodes(file: _File, pages: np.ndarray, kind: int, least: int, what: str) -> 
     return nodes
 
 
-def _values(file: _File, leaves: _Nodes, runs: list[np.ndarray], overflows: int, name: str) -> _Values:
+def _values(file: _File, leaves: _Nodes, runs: list[np.ndarray], found: _Counts, name: str) -> _Values:
     """Check where the values lie, those on overflow pages too."""
-    allowed = (0, _BIG, _TREE) if name == "the list of tables" else (0, _BIG)
-    _require(np.isin(leaves.flags, allowed), f"a leaf page of {name}")
+    _require(np.isin(leaves.flags, (0, _BIG, _TREE) if name == _MAIN else (0, _BIG)), f"a leaf page of {name}")
     size = leaves.low | leaves.high << 16
     at = leaves.key + leaves.key_size
     big = np.flatnonzero(leaves.flags & _BIG)
-    first = file.words(at[big]).astype(np.int64)
-    what = f"an overflow page of {name}"
-    _require((first > 1) & (first <= file.last), what)
-    start = first * (file.page // 2)
-    _require((file.words(first * file.page).astype(np.int64) == first) & (file.halves[start + 5] == _OVERFLOW), what)
-    count = file.halves[start + 6].astype(np.int64) | file.halves[start + 7].astype(np.int64) << 16
-    _require((count >= (_HEADER - 1 + size[big]) // file.page + 1) & (first + count - 1 <= file.last), what)
-    _require(int(count.sum()) == overflows, f"page counts of {name}")
-    runs.append(_run(first, count))
-    at[big] = first * file.page + _HEADER
+    if len(big):
+        first = file.words(at[big]).astype(np.int64)
+        what = f"an overflow page of {name}"
+        _require((first > 1) & (first <= file.last), what)
+        start = first * (file.page // 2)
+        is_right = file.words(first * file.page).astype(np.int64) == first
+        _require(is_right & (file.halves[start + 5] == _OVERFLOW), what)
+        count = file.halves[start + 6].astype(np.int64) | file.halves[start + 7].astype(np.int64) << 16
+        _require((count >= (_HEADER - 1 + size[big]) // file.page + 1) & (first + count - 1 <= file.last), what)
+        found.overflows += int(count.sum())
+        runs.append(_run(first, count))
+        at[big] = first * file.page + _HEADER
     return _Values(leaves, at, size)
 
 
-def _check_order(file: _File, leaves: _Nodes, levels: list[_Nodes], integer: bool, what: str) -> None:
-    """Check that keys ascend, and that the keys of branch pages lie between those of their children."""
-    _require(_compare(file, leaves, slice(0, -1), leaves, slice(1, None), integer) < 0, what)
-    low = np.flatnonzero(leaves.slot == 0)  # first and last leaf node below each node of the level above
-    high = np.append(low[1:], len(leaves.slot)) - 1
+def _keys(nodes: _Nodes, at: slice | np.ndarray) -> _Keys:
+    return nodes.key[at], nodes.key_size[at]
+
+
+def _join(parts: Iterable[_Keys]) -> _Keys:
+    positions, sizes = zip(*parts, strict=True)
+    return np.concatenate(positions), np.concatenate(sizes)
+
+
+def _check_branches(file: _File, levels: list[_Nodes], first: _Keys, last: _Keys, integer: bool, what: str) -> None:
+    """Check that the leaves follow one another, and that the keys of branch pages lie between those of their children.
+
+    `first` and `last` are the keys at the ends of every leaf page.
+    """
+    between = _compare(file, _at(last, slice(0, -1)), _at(first, slice(1, None)), integer) < 0
+    _require(between, what)
     for nodes in reversed(levels):
         inner = np.flatnonzero(nodes.slot > 0)
-        _require(_compare(file, nodes, inner, leaves, low[inner], integer) <= 0, what)
-        _require(_compare(file, nodes, inner, leaves, high[inner - 1], integer) > 0, what)
-        first = np.flatnonzero(nodes.slot == 0)
-        low, high = low[first], high[np.append(first[1:], len(nodes.slot)) - 1]
+        _require(_compare(file, _keys(nodes, inner), _at(first, inner), integer) <= 0, what)
+        _require(_compare(file, _keys(nodes, inner), _at(last, inner - 1), integer) > 0, what)
+        starts = np.flatnonzero(nodes.slot == 0)
+        first, last = _at(first, starts), _at(last, np.append(starts[1:], len(nodes.slot)) - 1)
 
 
-_Where = slice | np.ndarray
+def _at(keys: _Keys, at: slice | np.ndarray) -> _Keys:
+    return keys[0][at], keys[1][at]
 
 
-def _compare(file: _File, one: _Nodes, at: _Where, other: _Nodes, to: _Where, integer: bool) -> np.ndarray:
+def _compare(file: _File, one: _Keys, other: _Keys, integer: bool) -> np.ndarray:
     """-1, 0 or 1 for each pair of keys, compared as LMDB does: byte by byte, or as native integers."""
-    a, b = one.key[at], other.key[to]
-    a_size, b_size = one.key_size[at], other.key_size[to]
+    (a, a_size), (b, b_size) = one, other
     if integer:
-        _require((a_size == 8) & (b_size == 8), "the list of free pages")
+        _require((a_size == 8) & (b_size == 8), _FREE)
         a, b = file.words(a), file.words(b)
         return np.asarray((a > b).astype(np.int8) - (a < b).astype(np.int8))
     result: np.ndarray = np.sign(a_size - b_size).astype(np.int8)  # what decides where one begins with the other
@@ -309,7 +283,7 @@ def _part(file: _File, key: np.ndarray, size: np.ndarray, done: int) -> np.ndarr
 def _free_pages(file: _File, values: _Values) -> np.ndarray:
     """Check the lists of free pages: a count, then page numbers in descending order."""
     pages = [np.empty(0, np.int64)]
-    what = "the list of free pages"
+    what = _FREE
     for at, size in zip(values.at.tolist(), values.size.tolist(), strict=True):
         _require(size >= 8 and size % 8 == 0, what)
         numbers = np.frombuffer(file.data[at : at + size].tobytes(), np.uint64)
@@ -325,7 +299,7 @@ def _free_pages(file: _File, values: _Values) -> np.ndarray:
 def _trees(file: _File, main: _Values) -> Iterator[tuple[str, np.void]]:
     """Name and record of each named database."""
     for index in np.flatnonzero(main.nodes.flags == _TREE):
-        _require(main.size[index] == _DB.itemsize, "the list of tables")
+        _require(main.size[index] == DB.itemsize, "the list of tables")
         key, at = int(main.nodes.key[index]), int(main.at[index])
         name = file.data[key : key + int(main.nodes.key_size[index])].tobytes()
-        yield f"table {ascii(name)[2:-1]}", np.frombuffer(file.data[at : at + _DB.itemsize].tobytes(), _DB)[0]
+        yield f"table {ascii(name)[2:-1]}", np.frombuffer(file.data[at : at + DB.itemsize].tobytes(), DB)[0]
