@@ -68,7 +68,7 @@ def run_build(
 
 def summary(report: Report) -> str:
     """Say in two or three lines what was done and what can be done next."""
-    rate = f", {report.computed / report.seconds:.1f} pictures/s" if report.computed and report.seconds else ""
+    rate = f", {report.computed / report.seconds:.1f}/s" if report.computed and report.seconds else ""
     lines = [
         f"{report.computed} computed, {report.reused} reused, {report.failed} failed in {report.seconds:.1f} s{rate}"
     ]

@@ -1,7 +1,8 @@
-"""A contact sheet of a store: one row a picture, from the original to its re-coloured views."""
+"""A contact sheet of a store: one row a picture, from the original to its re-coloured views; or a grid of copies."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +11,20 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from augcache.choice import choose
 from augcache.errors import AugcacheError, StoreError
 from augcache.images import decode_views
 from augcache.jitter import Jitter
-from augcache.lookup import choose_recipe
-from augcache.manifest import Source
+from augcache.keys import ContentKey
+from augcache.listing import from_manifest
+from augcache.recipe import Recipe
 from augcache.store import SUFFIX, Store
-from augcache.views import render, segments
+from augcache.transforms.resize import pixels
+from augcache.views import NEEDS, render, segments
 
 COLUMNS = ("original", "saliency", "segments", "cut", "re-coloured 1", "re-coloured 2", "re-coloured 3")
 _TILE = (208, 160)  # pixels
+_GRID_COLUMNS = 8
 _GAP, _HEAD, _CAPTION = 10, 34, 34
 _WIDTH = _GAP + len(COLUMNS) * (_TILE[0] + _GAP)
 _PAPER, _INK, _PALE = (255, 255, 255), (32, 32, 36), (112, 112, 120)
@@ -39,11 +44,11 @@ def write_sheet(
     Parameters
     ----------
     store : Store
-        With saliency records.
+        With saliency records, resized copies or video frames.
     output : path-like
         Picture to write; its suffix says the format.
     count : int
-        Rows.
+        Rows; a row of copies or frames has eight of them.
     recipe : str, optional
         Start of the recipe's digest, where the store holds several that fit.
     source : path-like, optional
@@ -57,19 +62,46 @@ def write_sheet(
     Raises
     ------
     StoreError
-        If the store holds no saliency records, or the sheet cannot be written.
+        If the store holds nothing to show, or several kinds of it, or the sheet cannot be written.
     """
-    chosen = choose_recipe(store, "segments", recipe)
-    rows = [row for row in store.sources() if (chosen, row.key) in store]
-    if not rows:
-        raise StoreError(f"{store.path}: no pictures in its manifest; build it from a folder first")
-    picked = [rows[i] for i in sorted({round(x) for x in np.linspace(0, len(rows) - 1, min(count, len(rows)))})]
-    folder = Path(source) if source is not None else _folder_of(store.path)
+    # Saliency first: where frames or copies lie beside what was computed from them, they are its originals.
+    kinds = [kind for kind in ("segments", "image") if any(_fits(store, each, kind) for each in store.recipes())]
+    chosen = choose(store, recipe, lambda each: _fits(store, each, (*kinds, "segments")[0]), "pictures or segments")
+    if _fits(store, chosen, "segments"):
+        folder = Path(source) if source is not None else _folder_of(store.path)
+        sheet = _table(store, chosen, count, folder)
+    else:
+        sheet = _grid(store, chosen, count * _GRID_COLUMNS)
+    try:
+        sheet.save(output)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{output}: the sheet cannot be written ({error}); give a name such as sheet.png") from error
+    return str(output)
+
+
+def _fits(store: Store, recipe: Recipe, what: str) -> bool:
+    """Whether a recipe's records hold "segments", or a picture of their own."""
+    key = next(store.keys(recipe), None)
+    record = None if key is None else store.get(recipe, key)
+    names = (NEEDS["segments"],) if what == "segments" else (("image",), ("encoded",))
+    return record is not None and any(all(name in record for name in needed) for needed in names)
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """Up to `count` indices, spread evenly."""
+    return sorted({round(x) for x in np.linspace(0, total - 1, min(count, total))})
+
+
+def _table(store: Store, recipe: Recipe, count: int, folder: Path | None) -> Image.Image:
+    """One row a picture, a column a view."""
+    listing = from_manifest(store, recipe)
     strips = []
-    for number, row in enumerate(picked):
-        record = store.get(chosen, row.key)
-        assert record is not None  # it was in the store a moment ago
-        strips.append(_strip(number, row, record, _original(folder, row)))
+    for number in _spread(len(listing.names), count):
+        key, name = listing.keys[number], listing.names[number]
+        assert key is not None  # a manifest has keys
+        record = store.get(recipe, key)
+        assert record is not None  # the listing has looked
+        strips.append(_strip(number, name, record, _original(folder, name, store, key)))
     sheet = Image.new("RGB", (_WIDTH, _HEAD + sum(strip.height for strip in strips)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(COLUMNS):
@@ -78,27 +110,49 @@ def write_sheet(
     for strip in strips:
         sheet.paste(strip, (0, top))
         top += strip.height
-    try:
-        sheet.save(output)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{output}: the sheet cannot be written ({error}); give a name such as sheet.png") from error
-    return str(output)
+    return sheet
+
+
+def _grid(store: Store, recipe: Recipe, count: int) -> Image.Image:
+    """Frames or resized copies, with their names."""
+    rows = list(store.sources(recipe.digest))
+    picked = [rows[number] for number in _spread(len(rows), count)]
+    cell = (_WIDTH - _GAP) // _GRID_COLUMNS
+    high = cell + _CAPTION
+    sheet = Image.new("RGB", (_WIDTH, _GAP + math.ceil(len(picked) / _GRID_COLUMNS) * high), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, row in enumerate(picked):
+        record = store.get(recipe, row.key)
+        if record is None:
+            raise StoreError(f"{store.path}: {row.name} has a manifest row and no record; run 'augcache verify'")
+        x, y = _GAP + number % _GRID_COLUMNS * cell, _GAP + number // _GRID_COLUMNS * high
+        tile = Image.fromarray(pixels(record))
+        scale = (cell - _GAP) / max(tile.size)
+        size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
+        sheet.paste(tile.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS), (x, y))
+        where = "" if row.frame is None else f"  frame {row.frame}, {row.seconds:.1f} s"
+        draw.text((x, y + size[1] + 3), (row.name if len(row.name) < 26 else "..." + row.name[-23:]), _PALE, _font(12))
+        draw.text((x, y + size[1] + 17), where or row.label, _PALE, _font(12))
+    return sheet
 
 
 def _folder_of(store: Path) -> Path | None:
     return store.with_name(store.name.removesuffix(SUFFIX)) if store.name.endswith(SUFFIX) else None
 
 
-def _original(folder: Path | None, row: Source) -> np.ndarray | None:
-    if folder is None:
-        return None
+def _original(folder: Path | None, name: str, store: Store, key: ContentKey) -> np.ndarray | None:
+    """Find the original: in its folder, or in the store as a frame or copy; None where it is not at hand."""
+    for recipe in store.recipes():
+        record = store.get(recipe, key)
+        if record is not None and ("image" in record or "encoded" in record):
+            return pixels(record)
     try:
-        return decode_views((folder / row.name).read_bytes())[0]
+        return None if folder is None else decode_views((folder / name).read_bytes())[0]
     except (OSError, AugcacheError):
         return None  # shown as missing; a preview needs no originals
 
 
-def _strip(number: int, row: Source, record: Mapping[str, np.ndarray], original: np.ndarray | None) -> Image.Image:
+def _strip(number: int, name: str, record: Mapping[str, np.ndarray], original: np.ndarray | None) -> Image.Image:
     """One row of the sheet."""
     palette = record["palette"]
     flat = segments(record["labels"], palette)
@@ -123,7 +177,7 @@ def _strip(number: int, row: Source, record: Mapping[str, np.ndarray], original:
             method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_NEAREST
             tile = cv2.resize(picture, (width, height), interpolation=method)
             strip.paste(Image.fromarray(np.asarray(tile)), (_x(column), 0))
-    draw.text((_x(0), height + 4), _caption(row, record), fill=_PALE, font=_font(13))
+    draw.text((_x(0), height + 4), _caption(name, record), fill=_PALE, font=_font(13))
     return strip
 
 
@@ -134,9 +188,9 @@ def _fit(picture: np.ndarray) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _caption(row: Source, record: Mapping[str, np.ndarray]) -> str:
+def _caption(name: str, record: Mapping[str, np.ndarray]) -> str:
     height, width = record["labels"].shape
-    parts = [row.name if len(row.name) <= 60 else "..." + row.name[-57:], f"{width} x {height}"]
+    parts = [name if len(name) <= 60 else "..." + name[-57:], f"{width} x {height}"]
     parts.append(f"{len(record['palette'])} regions")
     if "cut" in record:
         empty = "status" in record and str(record["status"]) != "ok"

@@ -37,6 +37,7 @@ def make_videos(folder: Path) -> Path:
     import numpy as np
     from PIL import Image
 
+    folder.mkdir()
     for path in sorted(SAMPLES.rglob("*.jpg"))[:6]:
         picture = np.asarray(Image.open(path).convert("RGB").resize((192, 192)))
         with av.open(str(folder / f"{path.stem}.mp4"), "w") as container:
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.folder or make_videos(Path(scratch))
+        folder = arguments.folder or make_videos(Path(scratch) / "videos")
         loader = make_loader(folder, arguments.clip, arguments.batch, arguments.workers)
         for batch in loader:
             views = batch if isinstance(batch, list | tuple) else [batch]

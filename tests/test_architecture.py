@@ -36,7 +36,6 @@ ONLY_IN = {
     "joblib": {"workers"},
     "click": {"cli"},
     "av": {"video"},
-    "decord": {"video"},
     "numba": {"transforms"},
 }
 
