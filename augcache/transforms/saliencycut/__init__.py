@@ -13,7 +13,7 @@ from augcache.transforms.saliencycut.render import saliency_map
 
 __all__ = ["METHODS", "QUALITIES", "saliency_map", "saliencycut"]
 
-METHODS = ("rc", "hc", "mbd")
+METHODS = ("rc", "hc", "mbd", "multiscale")
 QUALITIES = ("exact", "fast")
 MAX_SCALE = 8.0
 
@@ -37,9 +37,9 @@ def saliencycut(
     ----------
     image : uint8 (H, W, 3)
         RGB, of any size from 1 x 1 up.
-    method : {"rc", "hc", "mbd"}
-        What rates the regions: region contrast, or the mean over each region of its pixels' histogram
-        contrast or minimum barrier distance.
+    method : {"rc", "hc", "mbd", "multiscale"}
+        What rates the regions: region contrast; the mean over each region of its pixels' histogram contrast
+        or minimum barrier distance; or the mean over each region of the region contrast at five scales.
     quality : {"exact", "fast"}
         "exact" follows the published algorithm; "fast" cuts on a coarse picture first.
     scale : float
