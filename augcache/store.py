@@ -285,8 +285,10 @@ class Store:
                 f"{self.path}: another augcache command is writing to this store; "
                 "wait for it to finish and run this again, or give another --store"
             ) from error
-        except OSError as error:
-            raise StoreError(f"{self.path}: cannot lock it for writing ({error.strerror})") from error
+        except (OSError, NotImplementedError) as error:
+            raise StoreError(
+                f"{self.path}: its file system has no locks ({error}); build on a local disk and copy the store there"
+            ) from error
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from test_frames import write_video
 
 from augcache.cli import cli
 
@@ -42,6 +43,7 @@ def test_every_block_runs(samples, tmp_path):
     shutil.copytree(samples, tmp_path / "data/pv", ignore=shutil.ignore_patterns("*.md"))
     for path in list((tmp_path / "data/pv").rglob("*.jpg"))[::2]:
         path.unlink()
+    write_video(tmp_path / "animal_kingdom/lion.mp4", frames=120)
     script = ["import subprocess, sys, os"]
     for language, code in BLOCKS:
         if language == "sh":
@@ -75,5 +77,5 @@ def test_links_and_files_exist():
 def test_make_targets_named_in_the_readme_exist():
     """`make demo` and the like are real."""
     makefile = (README.parent / "Makefile").read_text()
-    for target in set(re.findall(r"`?make (\w+)", README.read_text())):
+    for target in set(re.findall(r"(?:`|^)make (\w+)", README.read_text(), re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -332,6 +332,30 @@ def test_two_writers_at_once_is_one_clear_line(tmp_path):
             pass
 
 
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    """Where nothing can be locked, a build says what to do, and a reader still reads."""
+    import errno
+
+    import lmdb
+
+    import augcache.environment as environment
+
+    store = filled(tmp_path / "s.augcache")
+    monkeypatch.setattr("filelock.FileLock.acquire", lambda self: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks")))
+    with pytest.raises(StoreError, match="file system has no locks.*build on a local disk"), store.exclusive():
+        pass
+    del store
+    real = lmdb.open
+
+    def without_locks(*args, lock=True, **options):
+        if lock:
+            raise lmdb.Error(f"x: {os.strerror(errno.ENOLCK)}")
+        return real(*args, lock=False, **options)
+
+    monkeypatch.setattr(environment.lmdb, "open", without_locks)
+    assert np.array_equal(Store(tmp_path / "s.augcache").get(RECIPES[0], key(9))["x"], record(9)["x"])
+
+
 def test_many_opens_do_not_leak(tmp_path):
     """Opening and dropping a store a thousand times keeps the number of file descriptors."""
     filled(tmp_path / "s.augcache")
