@@ -7,13 +7,13 @@ from numba import njit
 
 from augcache.transforms.saliencycut.histogram import colour_distances, smooth, stretch
 from augcache.transforms.saliencycut.quantise import Quantised
+from augcache.transforms.saliencycut.regions import joint_histogram, label_runs, on_border, region_moments
 from augcache.transforms.saliencycut.render import frame_size
 from augcache.transforms.saliencycut.segment import region_means
 
 SPATIAL_VARIANCE = 0.4
 CENTRE_FALL_OFF = 9.0
 SMOOTHING = 0.1
-BORDER_LIKELIHOOD = 0.4
 
 
 def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.ndarray:
@@ -38,10 +38,10 @@ def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.
         return stretch(region_means(labels, rarer[..., np.newaxis], regions)[:, 0]).astype(np.float32)
     distance = colour_distances(colours.lab)
     frame = frame_size(*labels.shape)
-    runs = _runs(labels)
-    histogram = _joint_histogram(runs, colours.index, regions, len(colours.count))
-    moments = _moments(runs, labels.shape, regions)
-    border = _border(runs, labels.shape, moments, *frame)
+    runs = label_runs(labels)
+    histogram = joint_histogram(runs, colours.index, regions, len(colours.count))
+    moments = region_moments(runs, labels.shape, regions)
+    border = on_border(runs, labels.shape, moments, *frame)
     saliency = stretch(_contrast(histogram, moments, distance, labels.shape))
     saliency[border] = 0
     by_colour = _colour_means(labels, colours.index, histogram, saliency, *frame)
@@ -49,57 +49,6 @@ def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.
     saliency = stretch(_region_means(histogram, by_colour))
     saliency[border] = 0
     return saliency.astype(np.float32)
-
-
-@njit(cache=True, nogil=True)
-def _runs(labels):  # type: ignore[no-untyped-def]  # numba infers
-    """Rows of equal label as (y, first x, end x, label); sums over a run have a closed form."""
-    height, width = labels.shape
-    runs = np.empty((height * width, 4), np.int32)
-    n = 0
-    for y in range(height):
-        x = 0
-        while x < width:
-            first, label = x, labels[y, x]
-            while x < width and labels[y, x] == label:
-                x += 1
-            runs[n, 0], runs[n, 1], runs[n, 2], runs[n, 3] = y, first, x, label
-            n += 1
-    return runs[:n]
-
-
-@njit(cache=True, nogil=True)
-def _joint_histogram(runs, index, regions, colours):  # type: ignore[no-untyped-def]  # numba infers
-    histogram = np.zeros((regions, colours), np.int32)
-    for i in range(len(runs)):
-        row = histogram[runs[i, 3]]
-        for x in range(runs[i, 1], runs[i, 2]):
-            row[index[runs[i, 0], x]] += 1
-    return histogram
-
-
-@njit(cache=True, nogil=True)
-def _moments(runs, shape, regions):  # type: ignore[no-untyped-def]  # numba infers
-    """For each region: pixels, sum x, sum y, sum |x - W / 2|, sum |y - H / 2|."""
-    height, width = shape
-    moments = np.zeros((regions, 5))
-    for i in range(len(runs)):
-        y, first, end, r = runs[i, 0], runs[i, 1], runs[i, 2], runs[i, 3]
-        pixels = end - first
-        moments[r, 0] += pixels
-        moments[r, 1] += pixels * (first + end - 1) / 2
-        moments[r, 2] += pixels * y
-        moments[r, 3] += _offsets(first, end, width / 2)
-        moments[r, 4] += pixels * abs(y - height / 2)
-    return moments
-
-
-@njit(cache=True, nogil=True)
-def _offsets(first, end, centre):  # type: ignore[no-untyped-def]  # numba infers
-    """Sum of |x - centre| over first <= x < end."""
-    middle = min(max(np.int64(np.ceil(centre)), first), end)
-    before, after = middle - first, end - middle
-    return centre * (before - after) - before * (first + middle - 1) / 2 + after * (middle + end - 1) / 2
 
 
 @njit(cache=True, nogil=True)
@@ -146,27 +95,6 @@ def _present(histogram):  # type: ignore[no-untyped-def]  # numba infers
                 n += 1
         start[i + 1] = n
     return present[:n], start
-
-
-@njit(cache=True, nogil=True)
-def _border(runs, shape, moments, frame_x, frame_y):  # type: ignore[no-untyped-def]  # numba infers
-    """Which regions lie along the border: many pixels in the frame for their mean extent along that side."""
-    height, width = shape
-    spread = np.zeros((len(moments), 2))
-    touch = np.zeros((len(moments), 2))
-    for i in range(len(runs)):
-        y, first, end, r = runs[i, 0], runs[i, 1], runs[i, 2], runs[i, 3]
-        spread[r, 0] += _offsets(first, end, moments[r, 1] / moments[r, 0])
-        spread[r, 1] += (end - first) * abs(y - moments[r, 2] / moments[r, 0])
-        touch[r, 0] += max(0, min(end, frame_x) - first) + max(0, end - max(first, width - frame_x))
-        touch[r, 1] += (end - first) * ((y < frame_y) + (y >= height - frame_y))
-    border = np.zeros(len(moments), np.bool_)
-    for r in range(len(moments)):
-        # The published code divides the pixels at the left and right by the frame's height, and the reverse.
-        likelihood = touch[r, 0] * moments[r, 0] / (4 * max(frame_y, 1) * max(spread[r, 1], 1e-9))
-        likelihood += touch[r, 1] * moments[r, 0] / (4 * max(frame_x, 1) * max(spread[r, 0], 1e-9))
-        border[r] = likelihood > BORDER_LIKELIHOOD
-    return border
 
 
 @njit(cache=True, nogil=True)
