@@ -6,6 +6,8 @@ Kolmogorov and Blake, "GrabCut", SIGGRAPH 2004.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -15,7 +17,23 @@ from augcache.transforms.saliencycut.render import frame_size
 LOW = 0.1  # saliency below it is background
 HIGH = (0.9, 0.7, 0.5, 0.3)  # saliency above it is foreground; the next one is tried where the one before found nothing
 OUTER, INNER = 4, 8  # most rounds: of trimaps, and of mixtures within one
-OUTER_STOP, INNER_STOP = 10, 50  # changed pixels
+SMALLEST_HALVED = 100  # pixels on a side; smaller pictures are cheap
+FINE_STEPS = 3  # pixels on either side of the edge, at full size
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What depends on the size of a pixel."""
+
+    smoothness: float = 50.0  # weight of the links between neighbours
+    margin: int = 20  # pixels around the salient part that a cut looks at
+    steps: int = 5  # pixels that a trimap reaches on either side of a mask's edge
+    outer_stop: int = 10  # changed pixels at which the rounds of trimaps end
+    inner_stop: int = 50  # and those of mixtures
+
+
+FULL = _Scale()
+HALF = _Scale(smoothness=25.0, margin=10, steps=3, outer_stop=10, inner_stop=20)  # an edge has half the links
 
 
 def saliency_cut(image: np.ndarray, saliency: np.ndarray, *, quality: str = "exact") -> np.ndarray:
@@ -28,25 +46,48 @@ def saliency_cut(image: np.ndarray, saliency: np.ndarray, *, quality: str = "exa
     saliency : float32 (H, W)
         0..1, such as the region contrast map.
     quality : str
-        "exact" follows the published method to the pixel.
+        "exact" follows the published method to the pixel; "fast" does so at half the size, and at full size only
+        around the edge of the mask.
 
     Returns
     -------
     bool (H, W)
         All False where no object was found.
     """
-    mask = np.zeros(saliency.shape, bool)
+    if quality == "fast" and min(saliency.shape) >= SMALLEST_HALVED:
+        return _coarse_to_fine(image, saliency)
     smooth = cv2.GaussianBlur(np.ascontiguousarray(saliency, np.float32), (9, 9), 0)
+    return _cut(image, smooth, FULL)
+
+
+def _coarse_to_fine(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+    """Cut the picture at half its size, then the band around the edge of that mask at full size."""
+    height, width = saliency.shape
+    half = (width + 1) // 2, (height + 1) // 2
+    small = cv2.resize(np.ascontiguousarray(saliency, np.float32), half, interpolation=cv2.INTER_AREA)
+    coarse = _cut(cv2.resize(image, half, interpolation=cv2.INTER_AREA), cv2.GaussianBlur(small, (5, 5), 0), HALF)
+    mask = np.asarray(cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5)
+    if not mask.any():
+        return mask
+    box = trimap.box_around(mask, FULL.margin)
+    part = _Part(image[box], np.zeros((0, 0), np.float32), _frame(height, width)[box], FULL)
+    mask[box] = part.improve(mask[box])
+    return mask
+
+
+def _cut(image: np.ndarray, smooth: np.ndarray, scale: _Scale) -> np.ndarray:
+    """Mask from a blurred map."""
+    mask = np.zeros(smooth.shape, bool)
     low, high = float(smooth.min()), float(smooth.max())
     if high - low <= np.finfo(np.float32).eps:
         return mask
     smooth = (smooth - np.float32(low)) / np.float32(high - low)
     frame = _frame(*smooth.shape)
     smooth[frame | (smooth <= np.float32(LOW))] = 0
-    box = trimap.salient_box(smooth, frame)
+    box = trimap.salient_box(smooth, scale.margin)
     if box is None:
         return mask
-    part = _Part(image[box], smooth[box], frame[box])
+    part = _Part(image[box], smooth[box], frame[box], scale)
     for threshold in HIGH:
         found = part.cut(threshold)
         if found is not None:
@@ -65,11 +106,11 @@ def _frame(height: int, width: int) -> np.ndarray:
 class _Part:
     """The part of a picture that is cut: its colours and its links, which all rounds share."""
 
-    def __init__(self, image: np.ndarray, saliency: np.ndarray, frame: np.ndarray) -> None:
+    def __init__(self, image: np.ndarray, saliency: np.ndarray, frame: np.ndarray, scale: _Scale) -> None:
         scaled = np.ascontiguousarray(image[..., ::-1], np.float32) / np.float32(255)
-        self.saliency, self.frame = saliency, frame
+        self.saliency, self.frame, self.scale = saliency, frame, scale
         self.samples = image.reshape(-1, 3).astype(np.float64)
-        self.links = energy.links(cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab))
+        self.links = energy.links(cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab), scale.smoothness)
 
     def cut(self, threshold: float) -> np.ndarray | None:
         """Outer rounds from the map; None where no object of at least 2 % of the part is left."""
@@ -82,14 +123,23 @@ class _Part:
             found = trimap.largest_component(np.where(values, 255, 0).astype(np.uint8), 0.02)
             if found is None:
                 return None
-            if np.count_nonzero(found != before) < OUTER_STOP:
+            if np.count_nonzero(found != before) < self.scale.outer_stop:
                 break
             before = found
-            known = trimap.around(found, self.frame)
+            known = trimap.around(found, self.frame, self.scale.steps)
             weight = (known != trimap.BACKGROUND).astype(np.float64)
         return found
 
-    def _inner(self, known: np.ndarray, weight: np.ndarray, most: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    def improve(self, mask: np.ndarray) -> np.ndarray:
+        """Cut once more in a band around the edge of a mask."""
+        known = trimap.around(mask, self.frame, FINE_STEPS)
+        values, _ = self._inner(known, mask.astype(np.float64), (gmm.COMPONENTS, gmm.COMPONENTS), 1)
+        found = trimap.largest_component(np.where(values, 255, 0).astype(np.uint8), 0.0)
+        return mask if found is None else found
+
+    def _inner(
+        self, known: np.ndarray, weight: np.ndarray, most: tuple[int, int], rounds: int = INNER
+    ) -> tuple[np.ndarray, tuple[int, int]]:
         """Alternate between the mixtures and the minimum cut until the mask rests.
 
         `most` are the components that the two mixtures may have; one that lost some never gets them back.
@@ -103,7 +153,7 @@ class _Part:
         foreground = gmm.build(self.samples, values, most[0])
         limit, clock = most[1], 0
         units = np.zeros_like(terminal)
-        for round_ in range(INNER):
+        for round_ in range(rounds):
             foreground = gmm.refine(self.samples, values, foreground)
             background = gmm.build(self.samples, 1 - values, limit)
             limit = len(background)
@@ -112,6 +162,6 @@ class _Part:
             mask[unknown] = state[nodes + maxflow.TREE] != maxflow.SINK
             changed = np.count_nonzero(mask != values)
             values = mask.astype(np.float64)
-            if changed <= INNER_STOP or not mask.any() or mask.all():
+            if changed <= self.scale.inner_stop or not mask.any() or mask.all():
                 break
         return mask.reshape(known.shape), (len(foreground), limit)

@@ -10,16 +10,15 @@ from numba import njit
 from augcache.transforms.saliencycut.maxflow import FIELDS, steps
 from augcache.transforms.saliencycut.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
-SMOOTHNESS = 50.0
-UNITS = 65536  # capacity 1.0 in the integers that the solver works on
+UNITS = 16  # capacity 1.0 in the integers that the solver works on
 LARGEST_COST = 3000.0  # data terms beyond it bind a pixel as firmly
 
 
 @njit(cache=True, nogil=True)
-def links(lab):  # type: ignore[no-untyped-def]  # numba infers
+def links(lab, smoothness):  # type: ignore[no-untyped-def]  # numba infers
     """Capacities int32 ((H + 2) * (W + 2), 8) between neighbours of a picture, float32 (H, W, 3) Lab.
 
-    Boykov and Jolly, ICCV 2001, as in GrabCut: ``50 exp(-beta d^2)`` over the distance of the pixels, where beta is
+    Boykov and Jolly, ICCV 2001, as in GrabCut: ``smoothness exp(-beta d^2)`` over the distance of the pixels, where beta is
     half the inverse of the mean d^2.
     """
     height, width = lab.shape[:2]
@@ -40,7 +39,7 @@ def links(lab):  # type: ignore[no-untyped-def]  # numba infers
             for d in range(4):
                 dy, dx = (-1, d - 1) if d < 3 else (0, -1)
                 if y + dy >= 0 and 0 <= x + dx < width:
-                    link = SMOOTHNESS * math.exp(-beta * _square(lab, y, x, y + dy, x + dx))
+                    link = smoothness * math.exp(-beta * _square(lab, y, x, y + dy, x + dx))
                     if dx and dy:
                         link *= math.sqrt(0.5)
                     capacity[node, d] = capacity[node + step[d], 7 - d] = np.int32(link * UNITS + 0.5)

@@ -169,9 +169,7 @@ def _grow(state, step, queue, tail, lost, clock):  # type: ignore[no-untyped-def
                 continue
             other = state[near + TREE]
             if other == FREE or (
-                other == side
-                and state[near + STAMP] <= state[node + STAMP]
-                and state[near + DIST] > state[node + DIST]
+                other == side and state[near + STAMP] <= state[node + STAMP] and state[near + DIST] > state[node + DIST]
             ):
                 state[near + PARENT] = 7 - d
                 state[near + STAMP] = state[node + STAMP]

@@ -7,8 +7,6 @@ import numpy as np
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2
 SALIENT = 70  # of 255
-MARGIN = 20  # pixels around the salient part that a cut looks at
-STEPS = 5  # how far a trimap reaches on either side of a mask's edge
 SMALLEST_CORE = 50  # pixels
 
 _SQUARE = np.ones((3, 3), np.uint8)
@@ -27,16 +25,19 @@ def largest_component(values: np.ndarray, least: float) -> np.ndarray | None:
     return np.asarray(label == best)
 
 
-def salient_box(saliency: np.ndarray, frame: np.ndarray) -> tuple[slice, slice] | None:
+def salient_box(saliency: np.ndarray, margin: int) -> tuple[slice, slice] | None:
     """Box around the largest salient component of a map whose frame is zero, with a margin."""
     values = np.rint(saliency * 255).astype(np.uint8)
     values[values <= SALIENT] = 0
     found = largest_component(values, 0.005)
-    if found is None:
-        return None
-    x, y, width, height = cv2.boundingRect(found.astype(np.uint8))
-    rows = slice(max(y - MARGIN, 0), min(y + height + MARGIN, frame.shape[0]))
-    return rows, slice(max(x - MARGIN, 0), min(x + width + MARGIN, frame.shape[1]))
+    return None if found is None else box_around(found, margin)
+
+
+def box_around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Box around a mask that is not empty, with a margin."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    rows = slice(max(y - margin, 0), min(y + height + margin, mask.shape[0]))
+    return rows, slice(max(x - margin, 0), min(x + width + margin, mask.shape[1]))
 
 
 def of_map(saliency: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -47,11 +48,11 @@ def of_map(saliency: np.ndarray, low: float, high: float) -> np.ndarray:
     return trimap
 
 
-def around(mask: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Trimap that leaves open a band on either side of a mask's edge; the frame is background."""
+def around(mask: np.ndarray, frame: np.ndarray, steps: int) -> np.ndarray:
+    """Trimap that leaves open a band of some steps on either side of a mask's edge; the frame is background."""
     values = mask.astype(np.uint8)
-    wide = cv2.dilate(values, _SQUARE, iterations=STEPS)
-    core = cv2.erode(values, _SQUARE, iterations=STEPS)
+    wide = cv2.dilate(values, _SQUARE, iterations=steps)
+    core = cv2.erode(values, _SQUARE, iterations=steps)
     if np.count_nonzero(core) < SMALLEST_CORE:
         core = values
     trimap = np.where(core > 0, FOREGROUND, np.where(wide > 0, UNKNOWN, BACKGROUND)).astype(np.uint8)
