@@ -26,7 +26,9 @@ def histogram_contrast(colours: Quantised) -> np.ndarray:
     distance = colour_distances(colours.lab)
     share = colours.count / colours.count.sum()
     saliency = stretch(smooth(_contrast(distance, share), np.ones(len(share)), distance, SMOOTHING))
-    blurred = cv2.GaussianBlur(saliency.astype(np.float32)[colours.index], (3, 3), 0)
+    table = np.zeros(256, np.float32)
+    table[: len(saliency)] = saliency
+    blurred = cv2.GaussianBlur(cv2.LUT(colours.index, table), (3, 3), 0)
     return stretch(np.asarray(blurred))
 
 

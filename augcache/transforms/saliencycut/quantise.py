@@ -116,13 +116,14 @@ def _average(pixels, code, table, value, kept):  # type: ignore[no-untyped-def] 
     index = np.empty(len(code), np.uint8)
     number = np.zeros(kept, np.int64)
     mean = np.zeros((kept, 3), np.float32)
+    # Single precision in scan order: the Lab table below is coarse enough for the rounding to show.
     for i in range(len(code)):
         c = table[code[i]]
         index[i] = c
         number[c] += 1
-        # Single precision in scan order: the Lab table below is coarse enough for the rounding to show.
-        for k in range(3):
-            mean[c, k] += value[pixels[i, k]]
+        mean[c, 0] += value[pixels[i, 0]]
+        mean[c, 1] += value[pixels[i, 1]]
+        mean[c, 2] += value[pixels[i, 2]]
     for c in range(kept):
         for k in range(3):
             mean[c, k] /= np.float32(number[c])
