@@ -129,8 +129,6 @@ class HashedSaliencyDataset(Dataset[Any]):
     ----------
     classes : list of str
         Sorted class names; those of the wrapped data set, where it has them.
-    targets : list
-        Class index of each item.
 
     Notes
     -----
@@ -176,13 +174,12 @@ class HashedSaliencyDataset(Dataset[Any]):
             self.listing = from_folder(self.folder, opened, self.lookup.recipe)
         elif self.base is None:
             self.listing = from_manifest(opened, self.lookup.recipe)
-        if self.listing is not None:
-            index = {name: number for number, name in enumerate(self.listing.classes)}
-            self.classes = self.listing.classes
-            self.targets = [index[label] for label in self.listing.labels]
-        else:
-            self.classes = getattr(self.base, "classes", [])
-            self.targets = getattr(self.base, "targets", [])
+        self.classes = getattr(self.base, "classes", []) if self.listing is None else self.listing.classes
+
+    @property
+    def targets(self) -> list[Any]:
+        """Class index of each item; those of the wrapped data set, where it has them."""
+        return getattr(self.base, "targets", []) if self.listing is None else self.listing.targets.tolist()
 
     def __len__(self) -> int:
         return len(self.base) if self.listing is None else len(self.listing.names)
@@ -192,8 +189,10 @@ class HashedSaliencyDataset(Dataset[Any]):
             return self._wrapped(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} pictures")  # ends a plain for loop
-        picture = self._listed(self.listing, index)
-        return (picture if self.transform is None else self.transform(picture)), self.targets[index]
+        return self._item(self.listing, index, self._listed(self.listing, index))
+
+    def _item(self, listing: Listing, index: int, picture: Any) -> tuple[Any, int]:
+        return (picture if self.transform is None else self.transform(picture)), int(listing.targets[index])
 
     def _wrapped(self, index: int) -> Any:
         item = self.base[index]
@@ -213,7 +212,7 @@ class HashedSaliencyDataset(Dataset[Any]):
         listing = self.listing
         if listing is None or self.lookup.p < 1 or self.lookup.view == "cutout":
             return [self[index] for index in indices]
-        keys = [listing.keys[index] for index in indices]
+        keys = [listing.key(index) for index in indices]
         known = [key for key in keys if key is not None]
         records = dict(zip(known, self.lookup.store.get_many(self.lookup.recipe, known), strict=True))
         items = []
@@ -223,14 +222,16 @@ class HashedSaliencyDataset(Dataset[Any]):
                 items.append(self[index])  # a miss
                 continue
             picture = _view(self.lookup, record, None, self.output)
-            items.append(((picture if self.transform is None else self.transform(picture)), self.targets[index]))
+            items.append(
+                ((picture if self.transform is None else self.transform(picture)), int(listing.targets[index]))
+            )
         return items
 
     def _listed(self, listing: Listing, index: int) -> Any:
         lookup = self.lookup
         if lookup.p < 1 and float(_uniform(())) >= lookup.p:
             return self._as_read(self._original(listing, index))
-        key, name = listing.keys[index], listing.names[index]
+        key, name = listing.key(index), listing.names[index]
         original = self._original(listing, index) if lookup.view == "cutout" or key is None else None
         if key is None and original is not None:
             key = content_key(original)  # new or changed: it may be a picture that the store knows by another name

@@ -7,10 +7,11 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.keys import ContentKey
+from augcache.keys import KEY_BYTES, ContentKey
 from augcache.manifest import DECODED, Source
 from augcache.recipe import Recipe
 from augcache.sources import FileItem, Folder
@@ -23,20 +24,41 @@ class Listing:
 
     Attributes
     ----------
-    names, labels : list of str
-        Folder-relative paths, and class names.
-    keys : list of ContentKey or None
-        None where the picture is new or changed since the build: a miss.
+    names : list of str
+        Folder-relative paths.
+    classes : list of str
+        Sorted class names.
+    targets : ndarray
+        int32 (n,), class index of each picture.
+    keys : ndarray
+        void16 (n,), content key of each. Flat arrays: a forked worker that looks at millions of Python objects copies
+        them all, page by page.
+    known : ndarray
+        bool (n,); False where the picture is new or changed since the build: a miss.
     """
 
     names: list[str]
-    labels: list[str]
-    keys: list[ContentKey | None]
+    classes: list[str]
+    targets: np.ndarray
+    keys: np.ndarray
+    known: np.ndarray
 
-    @property
-    def classes(self) -> list[str]:
-        """Sorted class names."""
-        return sorted(set(self.labels))
+    def key(self, index: int) -> ContentKey | None:
+        """Return a picture's key, None for a miss."""
+        return ContentKey(self.keys[index].tobytes()) if self.known[index] else None
+
+
+def _listing(names: list[str], labels: list[str], keys: list[ContentKey | None]) -> Listing:
+    classes = sorted(set(labels))
+    numbers = {name: number for number, name in enumerate(classes)}
+    flat = b"".join(key or bytes(KEY_BYTES) for key in keys)
+    return Listing(
+        names,
+        classes,
+        np.array([numbers[label] for label in labels], np.int32),
+        np.frombuffer(flat, np.dtype((np.void, KEY_BYTES))),
+        np.array([key is not None for key in keys], bool),
+    )
 
 
 def from_manifest(store: Store, recipe: Recipe) -> Listing:
@@ -53,7 +75,7 @@ def from_manifest(store: Store, recipe: Recipe) -> Listing:
             break
     else:
         raise SourceError(f"{store.path}: its manifest names no picture of this recipe; build it from a folder first")
-    return Listing([row.name for row in rows], [row.label for row in rows], [row.key for row in rows])
+    return _listing([row.name for row in rows], [row.label for row in rows], [row.key for row in rows])
 
 
 def from_folder(folder: str | os.PathLike[str], store: Store, recipe: Recipe) -> Listing:
@@ -63,7 +85,10 @@ def from_folder(folder: str | os.PathLike[str], store: Store, recipe: Recipe) ->
     """
     rows = {row.name: row for row in store.sources()}
     failed = {failure.name: (failure.size, failure.mtime_ns) for failure in store.failures(recipe)}
-    names, labels, keys, left_out = [], [], [], 0
+    names: list[str] = []
+    labels: list[str] = []
+    keys: list[ContentKey | None] = []
+    left_out = 0
     for item in Folder(folder):
         row = rows.get(item.name)
         if failed.get(item.name) == (item.size, item.mtime_ns):
@@ -83,7 +108,7 @@ def from_folder(folder: str | os.PathLike[str], store: Store, recipe: Recipe) ->
             f"(augcache failures {store.path})",
             stacklevel=4,
         )
-    return Listing(names, labels, keys)
+    return _listing(names, labels, keys)
 
 
 def is_unchanged(item: FileItem, row: Source) -> bool:

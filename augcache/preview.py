@@ -97,7 +97,7 @@ def _table(store: Store, recipe: Recipe, count: int, folder: Path | None) -> Ima
     listing = from_manifest(store, recipe)
     strips = []
     for number in _spread(len(listing.names), count):
-        key, name = listing.keys[number], listing.names[number]
+        key, name = listing.key(number), listing.names[number]
         assert key is not None  # a manifest has keys
         record = store.get(recipe, key)
         assert record is not None  # the listing has looked
