@@ -3,9 +3,9 @@
 Orchard and Bouman, "Color quantization of images", IEEE Trans. Signal Processing 1991, as GrabCut implementations use
 it: the component that varies most along one axis is split at its mean across that axis.
 
-Samples are colours, float64 (N, 3), 0..255; being whole numbers, they and weights of 0 and 1 give sums without rounding.
-A mixture is float64 (K, 12), a component a row: share of the weight (0: unused), log of the density's factor, mean (3),
-inverse covariance (xx, xy, xz, yy, yz, zz), log of the share.
+Samples are colours, float64 (N, 3), 0..255; being whole numbers, they and weights of 0 and 1 give sums without
+rounding. A mixture is float64 (K, 12), a component a row: share of the weight (0: unused), log of the density's
+factor, mean (3), inverse covariance (xx, xy, xz, yy, yz, zz), log of the share.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ _SQUARE = np.ones((3, 3), np.uint8)
 
 
 def largest_component(values: np.ndarray, least: float) -> np.ndarray | None:
-    """Mask of the 4-connected component of uint8 (H, W) with the largest sum, if its mean over the picture, as a share
-    of 255, is at least `least`.
+    """Mask of the 4-connected component of uint8 (H, W) with the largest sum.
+
+    None where that sum, as a share of 255 at every pixel, is less than `least`.
     """
     _, label = cv2.connectedComponents((values > 0).astype(np.uint8), connectivity=4)
     total = np.bincount(label.ravel(), weights=values.ravel())
