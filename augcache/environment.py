@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,11 +18,12 @@ import lmdb
 
 from augcache import trust
 from augcache.errors import CorruptError, StoreError
-from augcache.meta import read_meta
+from augcache.meta import read_meta, show_one_state
 from augcache.pages import check as check_pages
 
 Result = TypeVar("Result")
 Transaction = lmdb.Transaction
+Inode = tuple[int, int]
 
 DATABASES = (b"meta", b"recipes", b"index", b"slabs", b"sources", b"failures")
 FIRST_MAP_BYTES = 1 << 26  # 64 MiB of address space, not of disk
@@ -42,41 +42,45 @@ class Environment:
         self.path = path
         self.writable = writable
         self._sound = b""  # state of the data file that is known to be sound
-        self._start()
-
-    def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._open(self.writable)
-        self.inode = _inode(self.path)
+        self._open(writable)
 
     def _open(self, writable: bool) -> None:
-        new = writable and not os.path.exists(os.path.join(self.path, "data.mdb"))
-        trust.check_files(self.path)
-        if not new:
-            read_meta(os.path.join(self.path, "data.mdb"))
-        found = b"" if new else trust.state(self.path)
-        is_known = new or found == self._sound or trust.is_stamped(self.path, found)
-        self._env, self._databases = _open_lmdb(self.path, writable, new, check=not is_known)
-        self._note_sound(None if new else found, stamp=not is_known or new)
-
-    def _note_sound(self, found: bytes | None = None, *, stamp: bool = True) -> None:
-        self._sound = trust.state(self.path) if found is None else found
-        if stamp:
-            trust.stamp(self.path, self._sound)
+        data = os.path.join(self.path, "data.mdb")
+        for _ in range(100):
+            trust.check_files(self.path)
+            new = writable and not os.path.exists(data)
+            if not new:
+                read_meta(data)
+            found, self.inode = (b"", None) if new else (trust.state(data), _inode(data))
+            is_known = new or found == self._sound or trust.is_stamped(self.path, found)
+            try:
+                self._env, self._databases = _open_lmdb(self.path, writable, self.inode, check=not is_known)
+            except (_ReplacedError, lmdb.MapResizedError):
+                continue  # another process made the map larger, or replaced the file, just then
+            self.inode = _inode(data)
+            self._sound = found
+            if not is_known:
+                trust.stamp(self.path, found)
+            return
+        raise StoreError(f"{self.path}: changes faster than it can be opened; try again later")
 
     def check_pages(self) -> None:
         """Check every page of the present state; raises `CorruptError`."""
         if self._pid != os.getpid():
             self._reopen_after_fork()
         with self._lock:
-            try:
-                _check_pages(self._env, self.path)
-            except lmdb.MapResizedError:
-                self._env.set_mapsize(0)
-                _check_pages(self._env, self.path)
-            except lmdb.Error as error:
-                raise _explain(error, self.path) from error
+            while True:
+                try:
+                    _check_pages(self._env, self.path, self.inode)
+                    return
+                except _ReplacedError:
+                    self.reopen()
+                except lmdb.MapResizedError:
+                    self._env.set_mapsize(0)
+                except lmdb.Error as error:
+                    raise _explain(error, self.path) from error
 
     def read(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one read transaction; what it returns must not point into the map."""
@@ -105,7 +109,7 @@ class Environment:
                         self._check_current()
                         result = work(transaction, self._databases)
                     self._extend()
-                    self._note_sound()
+                    self._stamp()
                     return result
                 except _ReplacedError:
                     self.reopen()
@@ -118,24 +122,33 @@ class Environment:
 
     def _check_current(self) -> None:
         # Called inside a write transaction: `replace_compacted` holds one while it puts another file in place.
-        if self.inode != _inode(self.path):
+        if self.inode != _inode(os.path.join(self.path, "data.mdb")):
             raise _ReplacedError
 
     def reopen(self) -> None:
         """Close the file and open the one that is there now under its name."""
         with self._lock:
-            if _inode(self.path) is None:
+            if _inode(os.path.join(self.path, "data.mdb")) is None:
                 raise StoreError(f"{self.path}: the store was removed while it was open; build it again")
             self._env.close()
-            self._start()
+            self._open(self.writable)
 
     def _extend(self) -> None:
         # LMDB need not write pages that a transaction both took and gave back; a file without them would look cut
         # short to `read_meta`.
-        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         data = os.path.join(self.path, "data.mdb")
+        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if os.path.getsize(data) < needed:
-            os.truncate(data, needed)
+            with self._env.begin(write=True) as transaction:  # so that no other writer makes it longer meanwhile
+                if self.inode == _inode(data) and os.path.getsize(data) < needed:
+                    os.truncate(data, needed)
+                transaction.abort()
+
+    def _stamp(self) -> None:
+        data = os.path.join(self.path, "data.mdb")
+        if self.inode == _inode(data):
+            self._sound = trust.state(data)
+            trust.stamp(self.path, self._sound)
 
     def _grow(self) -> None:
         size = self._env.info()["map_size"]
@@ -150,7 +163,8 @@ class Environment:
     def _reopen_after_fork(self) -> None:
         # The parent's lock may have been held at the fork, and its environment must not be used here.
         self._env.close()
-        self._start()
+        self._pid, self._lock = os.getpid(), threading.RLock()
+        self._open(self.writable)
 
     def upgrade(self) -> None:
         """Reopen for writing."""
@@ -187,8 +201,14 @@ class Environment:
                 with self._env.begin(write=True) as transaction:
                     self._check_current()
                     self._env.copy(str(aside), compact=True)
-                    _set_transaction(copy, transaction.id() - 1)
-                    os.replace(copy, os.path.join(self.path, "data.mdb"))
+                    # The lock file stays, and with it the number by which a reader finds its meta page. So the copy,
+                    # which starts at transaction 1, goes on from the last one; and in both files both meta pages show
+                    # the last state, since commits to the new file make readers of the old one look at either.
+                    last = transaction.id() - 1
+                    show_one_state(copy, 1, last)
+                    with open(os.path.join(self.path, "data.mdb"), "r+b", buffering=0) as old:
+                        os.replace(copy, os.path.join(self.path, "data.mdb"))
+                        show_one_state(old.fileno(), last & 1, last)
                     _sync_folder(self.path)
                     transaction.abort()
             except lmdb.Error as error:
@@ -204,25 +224,6 @@ class _ReplacedError(Exception):
     """The data file is not the one that this process has opened."""
 
 
-def _set_transaction(path: Path, number: int) -> None:
-    """Give a compacted copy, which starts at transaction 1, the number of the last transaction of its original.
-
-    The lock file stays, and with it the number that a reader takes its meta page by: page ``number & 1``. Both pages
-    get the same tree, so whatever number a reader sees there, it reads this very state.
-    """
-    with open(path, "r+b") as file:
-        file.seek(16 + 24)
-        page = int.from_bytes(file.read(4), sys.byteorder)  # page size, in the record of the free list
-        file.seek(page + 16)
-        meta = file.read(136)
-        for slot in (0, 1):
-            own = number if number & 1 == slot else number - 1
-            file.seek(slot * page + 16)
-            file.write(meta[:128] + own.to_bytes(8, sys.byteorder))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _sync_folder(path: str) -> None:
     folder = os.open(path, os.O_RDONLY)
     try:
@@ -236,7 +237,7 @@ def shared(path: Path, *, writable: bool) -> Environment:
     name = os.path.realpath(path)
     with _open_lock:
         environment = _open.get(name)
-        if environment is not None and environment.inode != _inode(name):
+        if environment is not None and environment.inode != _inode(os.path.join(name, "data.mdb")):
             environment.reopen()  # the store was compacted, or deleted and made anew under the same name
         if environment is None:
             environment = Environment(name, writable)
@@ -246,23 +247,32 @@ def shared(path: Path, *, writable: bool) -> Environment:
         return environment
 
 
-def _inode(path: str) -> tuple[int, int] | None:
+def _inode(data: str) -> Inode | None:
+    """Identity of a data file."""
     try:
-        status = os.stat(os.path.join(path, "data.mdb"))
+        status = os.stat(data)
     except OSError:
         return None
     return status.st_dev, status.st_ino
 
 
-def _open_lmdb(path: str, writable: bool, new: bool, *, check: bool) -> tuple[lmdb.Environment, dict[bytes, Any]]:
+def _open_lmdb(
+    path: str, writable: bool, inode: Inode | None, *, check: bool
+) -> tuple[lmdb.Environment, dict[bytes, Any]]:
+    new = inode is None
     try:
         env = _open_with_lock(path, writable, new)
     except lmdb.Error as error:
         raise _explain(error, path) from error
     try:
+        if not new and _inode(os.path.join(path, "data.mdb")) != inode:
+            raise _ReplacedError
         if check:
-            _check_pages(env, path)
+            _check_pages(env, path, inode)
         databases = {name: env.open_db(name, create=new) for name in DATABASES}
+    except (_ReplacedError, lmdb.MapResizedError):
+        env.close()
+        raise
     except lmdb.NotFoundError as error:
         env.close()
         raise StoreError(f"{path}: an LMDB database, but not an augcache store; give another --store") from error
@@ -275,11 +285,13 @@ def _open_lmdb(path: str, writable: bool, new: bool, *, check: bool) -> tuple[lm
     return env, databases
 
 
-def _check_pages(env: lmdb.Environment, path: str) -> None:
+def _check_pages(env: lmdb.Environment, path: str, inode: Inode | None) -> None:
     data = os.path.join(path, "data.mdb")
     for _ in range(100):
         with env.begin() as transaction:  # while it lasts, a writer leaves the pages of this state alone
             state = [meta for meta in read_meta(data) if int(meta["transaction"]) == transaction.id()]
+            if _inode(data) != inode:
+                raise _ReplacedError
             if state:  # else two commits came between the two lines
                 check_pages(data, state[0])
                 return

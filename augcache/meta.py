@@ -79,3 +79,27 @@ def damaged(path: str, what: str) -> CorruptError:
     return CorruptError(
         f"{os.path.dirname(path)}: the store's pages are damaged ({what}); copy it again, or delete it and rebuild"
     )
+
+
+def show_one_state(data: str | os.PathLike[str] | int, slot: int, transaction: int) -> None:
+    """Make both meta pages of a data file show the state of one, as the state of a transaction and of the one before.
+
+    Parameters
+    ----------
+    data : path-like or int
+        The data file, which nobody writes to, by name or as an open file.
+    slot : {0, 1}
+        The page whose state it is.
+    transaction : int
+        Its new number.
+    """
+    with open(data, "r+b", closefd=not isinstance(data, int)) as file:
+        page = int(np.frombuffer(file.read(_META_PAGE.itemsize), _META_PAGE)[0]["free"]["pad"])
+        file.seek(slot * page)
+        meta = np.frombuffer(file.read(_META_PAGE.itemsize), _META_PAGE).copy()
+        for number in (transaction - 1, transaction):  # a number stands on the page of its parity
+            meta["number"], meta["transaction"] = number & 1, number
+            file.seek((number & 1) * page)
+            file.write(meta.tobytes())
+        file.flush()
+        os.fsync(file.fileno())

@@ -36,12 +36,12 @@ def check_files(folder: str) -> None:
             raise StoreError(f"{path}: not a plain file; a store has none such, do not use this one")
 
 
-def state(folder: str) -> bytes:
+def state(data: str) -> bytes:
     """State of a data file; raises `StoreError` where there is none."""
     try:
-        status = os.stat(os.path.join(folder, "data.mdb"))
+        status = os.stat(data)
     except OSError as error:
-        raise StoreError(f"{folder}: its data file cannot be read ({error.strerror})") from error
+        raise StoreError(f"{data}: cannot be read ({error.strerror})") from error
     return _STATE.pack(_FORM, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -105,8 +105,9 @@ def prune(store: str | os.PathLike[str], recipe: str, *, progress: Callable[[Pro
         sources = remove(b"sources", _unbacked(opened, others), _ROWS)
         sources += remove(b"sources", _keys(opened, b"sources", digest), _ROWS)
         failures = remove(b"failures", _keys(opened, b"failures", digest), _ROWS)
+        slabs = list(_keys(opened, b"slabs", digest))  # before the index: a slab must not go before its rows
         count = remove(b"index", _keys(opened, b"index", digest), _ROWS)
-        remove(b"slabs", _keys(opened, b"slabs", digest), _SLABS)
+        remove(b"slabs", iter(slabs), _SLABS)
         remove(b"recipes", iter([digest]), 1)
     return Pruned(str(opened.path), digest.hex(), count, sources, failures, time.monotonic() - started)
 
@@ -180,8 +181,9 @@ def compact(store: str | os.PathLike[str], *, progress: Callable[[Progress], Non
 
 def _rewrite(store: Store, digest: bytes, counts: Progress, progress: Callable[[Progress], None] | None) -> None:
     """Move the entries of wasteful slabs into full ones."""
-    found, _ = entries.rows(store, digest)
+    # Slabs first: one that is committed in between is then not taken for one without entries.
     sizes = store.read(partial(slab_sizes, digest=digest))
+    found, _ = entries.rows(store, digest)
     numbers, places = np.unique(found["slab"], return_inverse=True)
     live = np.bincount(places, found["length"] + np.float64(16), len(numbers)).astype(np.int64)
     # Half of the usual size or less in use: half-dead, or from a build that committed often.
