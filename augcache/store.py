@@ -349,6 +349,9 @@ def _check_path(path: Path) -> None:
         raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
     if not (path / "data.mdb").exists():
         what = "not an augcache store" if path.exists() else "no store there"
+        beside = path.with_name(path.name + SUFFIX)
+        if (beside / "data.mdb").exists():
+            raise StoreError(f"{path}: {what}; the store of this folder is {beside}")
         raise StoreError(f"{path}: {what}; build one with 'augcache build-saliency FOLDER --store {path}'")
 
 

@@ -98,6 +98,16 @@ def test_workers_read_right(built, context):
         assert torch.equal(torch.cat([pictures for pictures, _ in loader]), expected)
 
 
+def test_many_epochs_leak_nothing(built):
+    """Workers that come and go every epoch leave neither file descriptors nor processes behind."""
+    loader = DataLoader(HashedSaliencyDataset(built, output="tensor"), batch_size=3, num_workers=2)
+    next(iter(loader))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(15):
+        assert sum(len(pictures) for pictures, _ in loader) == 6
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 def test_p_is_the_chance_of_the_view(built):
     """p=0 gives originals, p=0.5 about half views, each item drawn anew."""
     original = HashedSaliencyDataset(built, p=0, output="array")

@@ -1,0 +1,93 @@
+"""Does a store of a million entries cost more than one of a thousand? Synthetic entries of 1 KB.
+
+    python benchmarks/store_scale.py [--largest 1000000]
+
+Each figure is measured in a fresh process: opening (median of 9), info, a look-up in CPU microseconds over 20,000
+random keys after as many to warm up, and the growth of resident memory over 100,000 more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from augcache import Recipe, Store, codec
+from augcache.keys import ContentKey
+from augcache.manifest import Source
+from augcache.store import Batch
+
+RECIPE = Recipe("resize")
+
+READER = """
+import sys, time, statistics, json, random, resource
+from augcache import Recipe, Store
+from augcache.keys import ContentKey
+path, recipe, times = sys.argv[1], Recipe("resize"), []
+for _ in range(9):
+    start = time.perf_counter(); store = Store(path); times.append(time.perf_counter() - start); del store
+store = Store(path)
+start = time.perf_counter(); store.info(); info = time.perf_counter() - start
+keys = list(store.keys(recipe))
+rng = random.Random(0)
+def private():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+def read(count):
+    start = time.process_time()
+    for key in rng.choices(keys, k=count):
+        store.get(recipe, key)["image"]
+    return (time.process_time() - start) / count * 1e6
+read(20000)
+cost = read(20000)
+before = private()
+read(100000)
+result = {"open": statistics.median(times) * 1e3, "info": info * 1e3, "get": cost, "grew": private() - before}
+json.dump(result, sys.stdout)
+"""
+
+
+def fill(path: Path, count: int) -> float:
+    """Write `count` entries and manifest rows; returns entries a second."""
+    store, rng, start = Store(path, "w"), np.random.default_rng(0), time.perf_counter()
+    bodies = [codec.encode({"image": rng.integers(0, 64, (16, 16, 5), dtype=np.uint8)}) for _ in range(500)]
+    for first in range(0, count, 4000):
+        numbers = range(first, min(first + 4000, count))
+        keys = [ContentKey(os.urandom(16)) for _ in numbers]
+        records = {key: bodies[number % 500] for key, number in zip(keys, numbers, strict=True)}
+        rows = [Source(f"{number:08d}.jpg", key, 1, 1) for key, number in zip(keys, numbers, strict=True)]
+        store.commit(RECIPE, Batch(records=records, sources=rows), prefix=RECIPE.digest)
+    return count / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--largest", type=int, default=1_000_000)
+    largest = parser.parse_args().largest
+    print("| entries | written per s | open, ms | info, ms | look-up, us | memory grew, KB | bytes per entry |")
+    print("|---|---|---|---|---|---|---|")
+    count = 1000
+    while count <= largest:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "s.augcache"
+            rate = fill(path, count)
+            size = (path / "data.mdb").stat().st_size / count
+            out = subprocess.run([sys.executable, "-c", READER, str(path)], capture_output=True, check=True)
+            row = json.loads(out.stdout)
+            print(
+                f"| {count} | {rate:.0f} | {row['open']:.1f} | {row['info']:.1f} | {row['get']:.1f} | {row['grew']} "
+                f"| {size:.0f} |",
+                flush=True,
+            )
+        count *= 10
+
+
+if __name__ == "__main__":
+    main()
