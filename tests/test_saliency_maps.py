@@ -173,6 +173,20 @@ def test_memory_layout_is_no_part_of_the_input() -> None:
     assert all(np.array_equal(first[name], second[name]) for name in second)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_change_no_byte(method: str) -> None:
+    """The record is the same on any number of OpenCV threads."""
+    before = cv2.getNumThreads()
+    records = []
+    try:
+        for threads in (1, 3):
+            cv2.setNumThreads(threads)
+            records.append(saliencycut(disc(), method=method))
+    finally:
+        cv2.setNumThreads(before)
+    assert all(records[0][name].tobytes() == records[1][name].tobytes() for name in records[0])
+
+
 def test_scale_works_on_a_resized_picture() -> None:
     """Results keep the picture's size; more pixels to work on leave room for more regions."""
     image = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)

@@ -9,6 +9,7 @@ import numpy as np
 
 from augcache.errors import SourceError
 from augcache.transforms.saliencycut.contrast import region_contrast
+from augcache.transforms.saliencycut.cut import saliency_cut
 from augcache.transforms.saliencycut.distance import barrier_distance
 from augcache.transforms.saliencycut.histogram import histogram_contrast, stretch
 from augcache.transforms.saliencycut.quantise import quantise
@@ -22,8 +23,6 @@ SMALLEST_AREA = 64 * 64
 
 def record(image: np.ndarray, method: str, quality: str, scale: float) -> dict[str, np.ndarray]:
     """Compute the record that `augcache.transforms.saliencycut.saliencycut` describes."""
-    from augcache.transforms.saliencycut.cut import saliency_cut
-
     height, width = image.shape[:2]
     work = _resize(image, scale or enlargement(height, width))
     labels, regions = segment(work)
