@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from augcache import trust
+from augcache.doorway import opening, replacing
 from augcache.errors import CorruptError, StoreError
 from augcache.meta import read_meta, show_one_state
 from augcache.pages import check as check_pages
@@ -59,7 +60,7 @@ class Environment:
                 self._env, self._databases = _open_lmdb(self.path, writable, self.inode, check=not is_known)
             except (_ReplacedError, lmdb.MapResizedError):
                 continue  # another process made the map larger, or replaced the file, just then
-            self.inode = _inode(data)
+            self.inode = self.inode or _inode(data)
             self._sound = found
             if not is_known:
                 trust.stamp(self.path, found)
@@ -206,7 +207,7 @@ class Environment:
                     # the last state, since commits to the new file make readers of the old one look at either.
                     last = transaction.id() - 1
                     show_one_state(copy, 1, last)
-                    with open(os.path.join(self.path, "data.mdb"), "r+b", buffering=0) as old:
+                    with open(os.path.join(self.path, "data.mdb"), "r+b", buffering=0) as old, replacing(self.path):
                         os.replace(copy, os.path.join(self.path, "data.mdb"))
                         show_one_state(old.fileno(), last & 1, last)
                     _sync_folder(self.path)
@@ -261,7 +262,8 @@ def _open_lmdb(
 ) -> tuple[lmdb.Environment, dict[bytes, Any]]:
     new = inode is None
     try:
-        env = _open_with_lock(path, writable, new)
+        with opening(path):
+            env = _open_with_lock(path, writable, new)
     except lmdb.Error as error:
         raise _explain(error, path) from error
     try:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 # A module imports only from lines above its own.
 LAYERS = [
     ["_version", "errors", "report"],
-    ["keys", "codec", "recipe", "jitter", "meta"],
+    ["keys", "codec", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],
     ["spool", "video"],
     ["manifest", "images", "environment", "transforms"],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -458,3 +459,43 @@ def test_a_recipe_row_of_a_stranger_is_one_clear_error(run_cli, tmp_path):
         ):
             with pytest.raises(CorruptError):
                 use()
+
+
+def test_compacting_all_the_time_loses_nothing(tmp_path):
+    """Writers without the lock and readers that come and go, beside compact after compact: every commit is there."""
+    path, until = tmp_path / "s.augcache", time.monotonic() + 3
+    fill(path, range(100))
+
+    def write(base):
+        n = base
+        while time.monotonic() < until:
+            store = Store(path, "w")
+            for _ in range(5):
+                store.commit(RECIPES[0], Batch({key(n): codec.encode(noise(n))}))
+                assert np.array_equal(store.get(RECIPES[0], key(n))["x"], noise(n)["x"])
+                n += 1
+        (tmp_path / f"{base}.txt").write_text(str(n - base))
+
+    def read(_):
+        while time.monotonic() < until:
+            (path / "checked").unlink(missing_ok=True)
+            assert np.array_equal(Store(path).get(RECIPES[0], key(50))["x"], noise(50)["x"])
+
+    def make_small(_):
+        while time.monotonic() < until:
+            compact(path)
+
+    children = []
+    for work, argument in ((write, 10**6), (write, 2 * 10**6), (read, 0), (make_small, 0)):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                work(argument)
+            except BaseException:  # noqa: BLE001  # whatever it is, the parent must know
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    written = sum(int((tmp_path / f"{base}.txt").read_text()) for base in (10**6, 2 * 10**6))
+    assert verify(path).problems == []
+    assert len(Store(path)) == 100 + written
