@@ -91,6 +91,11 @@ class Reduced:
     region: tuple[float, float, float, float]
     size: tuple[int, int]
 
+    @property
+    def reduced(self) -> bool:
+        """Whether it has fewer pixels indeed."""
+        return self.image.size != self.size
+
 
 def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> Reduced:
     """Decode a picture as a viewer shows it, with fewer pixels where its format can: a JPEG at 1/2, 1/4 or 1/8.

@@ -81,8 +81,9 @@ def copy_item(recipe: Recipe, max_pixels: int, item: Item, *, level: int = 9) ->
     params = recipe.params
     into, fit = (params["width"], params["height"]), params["fit"]
     small = item.load_small(least(into, fit), max_pixels)
-    placement = place(*small.picture.size, into, fit)
-    copy = render(small.picture.image, placement, into, small.picture.region)
+    picture = small.picture
+    placement = place(*picture.size, into, fit)
+    copy = render(picture.image, placement, into, picture.region, reduced=picture.reduced)
     record, pixels = store_as(copy, params["stored"])
     if small.mask is not None:
         record["mask"] = render(Image.fromarray(small.mask), placement, into)

@@ -59,7 +59,9 @@ def methods(size: int) -> dict[str, Method]:
 
     def ours(data: bytes) -> np.ndarray:
         picture = decode_small(data, least(into, "stretch"))
-        return render(picture.image, place(*picture.size, into, "stretch"), into, picture.region)
+        return render(
+            picture.image, place(*picture.size, into, "stretch"), into, picture.region, reduced=picture.reduced
+        )
 
     def full(data: bytes) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize(into, Image.Resampling.LANCZOS))

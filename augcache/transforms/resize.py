@@ -27,6 +27,8 @@ LARGEST_SIDE = 16_384
 # before that hardly shows: real photographs, wherever the ratio falls, are 44 dB (median) and at least 37 dB from a
 # full decode. 1.75 gives 2 dB more for a tenth more time; see benchmarks/resize.py.
 MARGIN = 1.5
+# The same for pictures that were decoded whole, of which filtering is the smaller part of the work.
+MARGIN_WHOLE = 3.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def render(
     placement: Placement,
     into: tuple[int, int],
     region: tuple[float, float, float, float] | None = None,
+    *,
+    reduced: bool = False,
 ) -> np.ndarray:
     """Make the copy: Lanczos over all the pixels that fall into one, or nearest neighbour for a mask.
 
@@ -98,6 +102,8 @@ def render(
         Width and height of the copy.
     region : tuple of float, optional
         Left, top, right, bottom of the picture in `image`; default all of it.
+    reduced : bool
+        Whether `image` has fewer pixels than the picture, as `images.decode_small` may give it.
 
     Returns
     -------
@@ -112,7 +118,8 @@ def render(
     if image.mode == "L":
         kept = image.resize(size, Image.Resampling.NEAREST, box)
     else:
-        kept = image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=MARGIN)
+        margin = MARGIN if reduced else MARGIN_WHOLE
+        kept = image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=margin)
     if size != into:
         copy = Image.new(image.mode, into)
         copy.paste(kept, (placement.left, placement.top))
