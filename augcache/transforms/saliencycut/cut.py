@@ -109,7 +109,8 @@ class _Part:
     def __init__(self, image: np.ndarray, saliency: np.ndarray, frame: np.ndarray, scale: _Scale) -> None:
         scaled = np.ascontiguousarray(image[..., ::-1], np.float32) / np.float32(255)
         self.saliency, self.frame, self.scale = saliency, frame, scale
-        self.samples = image.reshape(-1, 3).astype(np.float64)
+        self.colours, self.index = gmm.distinct(image)
+        self.pixels = np.bincount(self.index).astype(np.float64)
         self.links = energy.links(cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab), scale.smoothness)
 
     def cut(self, threshold: float) -> np.ndarray | None:
@@ -147,21 +148,26 @@ class _Part:
         state, nodes, terminal = energy.fold(self.links, known)
         step = maxflow.steps(known.shape[1] + 2)
         unknown = np.flatnonzero(known == trimap.UNKNOWN)
-        colours = self.samples[unknown]
+        index = self.index[unknown]
+        seen = np.flatnonzero(np.bincount(index, minlength=len(self.colours)))
+        table = np.zeros(len(self.colours), np.int32)
         values = weight.ravel()
         mask = known.ravel() == trimap.FOREGROUND
-        foreground = gmm.build(self.samples, values, most[0])
+        salient = np.bincount(self.index, values)
+        foreground = gmm.build(self.colours, salient, most[0])
         limit, clock = most[1], 0
         units = np.zeros_like(terminal)
         for round_ in range(rounds):
-            foreground = gmm.refine(self.samples, values, foreground)
-            background = gmm.build(self.samples, 1 - values, limit)
+            foreground = gmm.refine(self.colours, salient, foreground)
+            background = gmm.build(self.colours, self.pixels - salient, limit)
             limit = len(background)
-            units, before = energy.units(gmm.preference(colours, background, foreground)), units
+            table[seen] = energy.units(gmm.preference(self.colours[seen], background, foreground))
+            units, before = table[index], units
             clock = maxflow.cut(state, step, nodes, units - before + (0 if round_ else terminal), clock)
             mask[unknown] = state[nodes + maxflow.TREE] != maxflow.SINK
             changed = np.count_nonzero(mask != values)
             values = mask.astype(np.float64)
+            salient = np.bincount(self.index, values)
             if changed <= self.scale.inner_stop or not mask.any() or mask.all():
                 break
         return mask.reshape(known.shape), (len(foreground), limit)

@@ -22,6 +22,41 @@ NEGLIGIBLE = 20.0  # a component whose log density is this much below the greate
 
 
 @njit(cache=True, nogil=True)
+def distinct(image):  # type: ignore[no-untyped-def]  # numba infers
+    """Distinct colours of uint8 (H, W, 3), float64 (N, 3), and which of them each pixel has, int64 (H * W,).
+
+    Sorted by two passes of counting, twelve bits each.
+    """
+    height, width = image.shape[:2]
+    code = np.empty(height * width, np.int64)
+    for y in range(height):
+        for x in range(width):
+            code[y * width + x] = (int(image[y, x, 0]) << 16) | (int(image[y, x, 1]) << 8) | int(image[y, x, 2])
+    order = np.arange(len(code))
+    for shift in (0, 12):
+        place = np.zeros(4097, np.int64)
+        for c in code:
+            place[((c >> shift) & 4095) + 1] += 1
+        place = np.cumsum(place)
+        after = np.empty_like(order)
+        for pixel in order:
+            digit = (code[pixel] >> shift) & 4095
+            after[place[digit]] = pixel
+            place[digit] += 1
+        order = after
+    index = np.empty(len(code), np.int64)
+    colours = np.empty((len(code), 3))
+    n = 0
+    for i in range(len(order)):
+        c = code[order[i]]
+        if i == 0 or c != code[order[i - 1]]:
+            colours[n] = (c >> 16, (c >> 8) & 255, c & 255)
+            n += 1
+        index[order[i]] = n - 1
+    return colours[:n].copy(), index
+
+
+@njit(cache=True, nogil=True)
 def build(samples, weight, most):  # type: ignore[no-untyped-def]  # numba infers
     """Mixture of at most `most` components of samples with weights float64 (N,)."""
     moments = np.zeros((most, 10))
