@@ -62,7 +62,7 @@ class Source:
 
     def to_bytes(self) -> bytes:
         """Row value."""
-        name, label = os.fsencode(self.name), self.label.encode()
+        name, label = os.fsencode(self.name), self.label.encode("utf-8", "surrogateescape")
         frame = -1 if self.frame is None else self.frame
         fixed = _ROW.pack(
             self.key, self.digest, self.size, self.mtime_ns, frame, self.seconds, self.rotation, len(name), len(label)
@@ -83,8 +83,9 @@ class Source:
             text = data[_ROW.size :]
             if len(text) != name + label:
                 raise ValueError("wrong length")
+            class_name = text[name:].decode("utf-8", "surrogateescape")  # a folder's name may be in any encoding
             return cls(
-                os.fsdecode(text[:name]), ContentKey(key), size, mtime_ns, digest, text[name:].decode(),
+                os.fsdecode(text[:name]), ContentKey(key), size, mtime_ns, digest, class_name,
                 None if frame < 0 else frame, seconds, rotation,
             )  # fmt: skip  # one row of the struct a line
         except (struct.error, ValueError) as error:

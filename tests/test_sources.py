@@ -34,6 +34,15 @@ def test_flat_folder(tmp_path):
     assert (data.classes, data.targets) == ([""], [0, 0, 0])
 
 
+def test_a_class_folder_of_any_name(tmp_path):
+    """A folder whose name is in an old encoding is a class as any other."""
+    name = os.fsdecode(b"caf\xe9")
+    write_picture(tmp_path / "p" / name / "x.png", 1)
+    built = build(tmp_path / "p", Recipe("toy:toy"), tmp_path / "t.augcache", workers=0)
+    assert [row.label for row in Store(built.store).sources()] == [name]
+    assert CachedImages(resize(tmp_path / "p", SMALL, tmp_path / "s.augcache", workers=0).store).classes == [name]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -129,6 +138,7 @@ def test_coco(pictures, tmp_path):
         ({}, ["supercategory=Pisces"], "no category has supercategory=Pisces; there are: Aves, Mammalia, Plantae"),
         ({}, ["supercategory"], "give FIELD=VALUE"),
         ({"images": []}, [], "it lists no images"),
+        ({"images": [{"id": 1, "file_name": 7}]}, [], "not of COCO's or iNaturalist's form"),
         ({"images": [{"id": 1}]}, [], "not of COCO's or iNaturalist's form"),
         ({"images": [{"id": 1, "file_name": "../x.png"}]}, [], "leads out of the folder"),
         ({"images": [{"id": 1, "file_name": "elsewhere/x.png"}]}, [], "give the folder that these paths start from"),

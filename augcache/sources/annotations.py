@@ -97,7 +97,7 @@ def _read(path: Path) -> _Content:
                 have = content.pairs.get(element["image_id"], ())
                 if element["category_id"] not in have:
                     content.pairs[element["image_id"]] = (*have, element["category_id"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{path}: an entry of {key!r} is not of COCO's or iNaturalist's form ({error!r})") from error
     if not content.images:
         raise SourceError(f"{path}: it lists no images; give an annotation file of COCO's or iNaturalist's form")
