@@ -12,7 +12,7 @@ from augcache.errors import SourceError
 from augcache.sources.items import FileItem, Pictures
 from augcache.sources.json_stream import members
 
-_TRIED = 200  # pictures looked for before a wrong folder is reported
+_TRIED = 200
 
 
 class Annotated(Pictures):
@@ -51,8 +51,10 @@ class Annotated(Pictures):
         self._check_folder()
 
     def _check_folder(self) -> None:
+        # A few are tried first: looking for millions takes a while, and is worth it only before an error.
         step = max(1, len(self._listed) // _TRIED)
-        if not any((self.root / name).exists() for name, _ in self._listed[::step]):
+        names = (name for entries in (self._listed[::step], self._listed) for name, _ in entries)
+        if not any((self.root / name).exists() for name in names):
             raise SourceError(
                 f"{self.root}: none of the pictures of {self.file} is here, such as {self._listed[0][0]!r}; "
                 "give the folder that these paths start from"
