@@ -21,7 +21,7 @@ demo: $(BIN)/.installed  ## build the saliency store of the sample pictures, and
 	$(BIN)/augcache preview demo/samples.augcache --source samples -o demo/sheet.png
 
 test: $(BIN)/.installed lint types  ## lint, types and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(BIN)/.installed  ## ruff
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ import lmdb
 from augcache import trust
 from augcache.doorway import opening, replacing
 from augcache.errors import CorruptError, StoreError
-from augcache.meta import read_meta, show_one_state
+from augcache.meta import missing_bytes, read_meta, show_one_state
 from augcache.pages import check as check_pages
 
 Result = TypeVar("Result")
@@ -52,12 +52,19 @@ class Environment:
         for _ in range(100):
             trust.check_files(self.path)
             new = writable and not os.path.exists(data)
-            if not new:
-                read_meta(data)
+            missing = 0 if new else missing_bytes(data, read_meta(data))
             found, self.inode = (b"", None) if new else (trust.state(data), _inode(data))
-            is_known = new or found == self._sound or trust.is_stamped(self.path, found)
+            # A file that is short is sound where only free pages are missing, which the check of all pages tells.
+            is_known = not missing and (new or found == self._sound or trust.is_stamped(self.path, found))
             try:
                 self._env, self._databases = _open_lmdb(self.path, writable, self.inode, check=not is_known)
+            except CorruptError as error:
+                if not missing:
+                    raise
+                raise CorruptError(
+                    f"{self.path}: data.mdb is cut short, by {missing} bytes; "
+                    "copy the store again, or delete it and rebuild"
+                ) from error
             except (_ReplacedError, lmdb.MapResizedError):
                 continue  # another process made the map larger, or replaced the file, just then
             self.inode = self.inode or _inode(data)
@@ -136,7 +143,7 @@ class Environment:
 
     def _extend(self) -> None:
         # LMDB need not write pages that a transaction both took and gave back; a file without them would look cut
-        # short to `read_meta`.
+        # short to `missing_bytes`, and be checked page by page at every open.
         data = os.path.join(self.path, "data.mdb")
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if os.path.getsize(data) < needed:
@@ -295,7 +302,12 @@ def _check_pages(env: lmdb.Environment, path: str, inode: Inode | None) -> None:
             if _inode(data) != inode:
                 raise _ReplacedError
             if state:  # else two commits came between the two lines
-                check_pages(data, state[0])
+                try:
+                    check_pages(data, state[0])
+                except StoreError:
+                    if _inode(data) != inode:  # the file was replaced in the middle of it
+                        raise _ReplacedError from None
+                    raise
                 return
     raise StoreError(f"{path}: changes faster than it can be checked; try again when the build is done")
 

@@ -35,7 +35,7 @@ def read_meta(path: str) -> tuple[np.void, np.void]:
     StoreError
         If it is no LMDB file of this kind of machine.
     CorruptError
-        If it is cut short, or a field is out of bounds.
+        If a field is out of bounds.
     """
     try:
         with open(path, "rb") as file:
@@ -43,7 +43,6 @@ def read_meta(path: str) -> tuple[np.void, np.void]:
             page = int(first["free"]["pad"]) if first is not None else 0
             file.seek(page)
             second = _meta(file.read(_META_PAGE.itemsize))
-            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); check its owner") from error
     if first is None or second is None:
@@ -56,14 +55,16 @@ def read_meta(path: str) -> tuple[np.void, np.void]:
         flags = int(meta["free"]["flags"]), int(meta["main"]["flags"])
         if not is_its_turn or int(meta["number"]) != slot or flags != (INTEGER_KEYS, 0):
             raise damaged(path, f"meta page {slot}")
-    newest = max(first, second, key=lambda meta: int(meta["transaction"]))
-    needed = (int(newest["last"]) + 1) * page
-    if size < needed:
-        raise CorruptError(
-            f"{os.path.dirname(path)}: data.mdb is cut short ({size} bytes of {needed}); "
-            "copy the store again, or delete it and rebuild"
-        )
     return first, second
+
+
+def missing_bytes(path: str, metas: tuple[np.void, np.void]) -> int:
+    """Return how many bytes a data file lacks of the length that its newest state has.
+
+    Not all that is short is damaged: LMDB does not write pages at the end that a transaction both took and gave back.
+    """
+    newest = max(metas, key=lambda meta: int(meta["transaction"]))
+    return max(0, (int(newest["last"]) + 1) * int(newest["free"]["pad"]) - os.path.getsize(path))
 
 
 def _meta(raw: bytes) -> np.void | None:

@@ -7,6 +7,7 @@ order of the keys, and that no page is used twice. The layout is that of LMDB 0.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ def check(path: str, meta: np.void) -> None:
     """
     page, last = int(meta["free"]["pad"]), int(meta["last"])
     try:
-        file = _File(_map(path, (last + 1) * page), page, last)
+        data = _map(path, last + 1, page)
+        file = _File(data, page, last, len(data) // page - 1)
         runs = [_run([0, 1], [1, 1])]
         runs += [_free_pages(file, values) for values in _walk(file, meta["free"], runs, _FREE)]
         for values in _walk(file, meta["main"], runs, _MAIN):
@@ -62,10 +64,12 @@ def check(path: str, meta: np.void) -> None:
         raise damaged(path, str(error)) from error
 
 
-def _map(path: str, size: int) -> np.ndarray:
+def _map(path: str, pages: int, page: int) -> np.ndarray:
+    """As many whole pages as the file has."""
     try:
         with open(path, "rb") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+            pages = min(pages, os.fstat(file.fileno()).st_size // page)
+            return np.frombuffer(mmap.mmap(file.fileno(), pages * page, access=mmap.ACCESS_READ), np.uint8)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read ({error})") from error
 
@@ -74,7 +78,8 @@ def _map(path: str, size: int) -> np.ndarray:
 class _File:
     data: np.ndarray  # uint8
     page: int
-    last: int  # number of the last page
+    last: int  # number of the last page, by the meta page
+    there: int  # number of the last page that the file has; those after it may be free, and no more
 
     @property
     def halves(self) -> np.ndarray:
@@ -134,7 +139,7 @@ def _walk(file: _File, record: np.void, runs: list[np.ndarray], name: str) -> li
     if root == _NONE:
         _require(depth == 0 and int(record["entries"]) == 0, f"counts of {name}")
         return []
-    _require(0 < depth <= _DEEPEST and root <= file.last, f"root of {name}")
+    _require(0 < depth <= _DEEPEST and root <= file.there, f"root of {name}")
     pages, levels, total = np.array([root], np.int64), [], 0
     for _ in range(depth - 1):
         runs.append(_run(pages, np.ones_like(pages)))
@@ -143,7 +148,7 @@ def _walk(file: _File, record: np.void, runs: list[np.ndarray], name: str) -> li
         total += len(pages)
         pages = nodes.low | nodes.high << 16 | nodes.flags << 32
         # Each page once: also what bounds the walk of a tree that bites its tail.
-        _require((pages <= file.last) & (pages > 1), f"a page number in {name}")
+        _require((pages <= file.there) & (pages > 1), f"a page number in {name}")
         _require(len(np.unique(pages)) == len(pages), f"a page number in {name}")
     _require(total == int(record["branches"]) and len(pages) == int(record["leaves"]), f"page counts of {name}")
     runs.append(_run(pages, np.ones_like(pages)))
@@ -175,7 +180,7 @@ def _leaves(
 
 def _nodes(file: _File, pages: np.ndarray, kind: int, least: int, what: str) -> _Nodes:
     """Check the headers and nodes of some pages of one kind."""
-    _require((pages > 1) & (pages <= file.last), what)
+    _require((pages > 1) & (pages <= file.there), what)
     start = pages * (file.page // 2)
     _require(file.words(pages * file.page) == pages.astype(np.uint64), what)
     _require(file.halves[start + 5] == kind, what)
@@ -212,12 +217,12 @@ def _values(file: _File, leaves: _Nodes, runs: list[np.ndarray], found: _Counts,
     if len(big):
         first = file.words(at[big]).astype(np.int64)
         what = f"an overflow page of {name}"
-        _require((first > 1) & (first <= file.last), what)
+        _require((first > 1) & (first <= file.there), what)
         start = first * (file.page // 2)
         is_right = file.words(first * file.page).astype(np.int64) == first
         _require(is_right & (file.halves[start + 5] == _OVERFLOW), what)
         count = file.halves[start + 6].astype(np.int64) | file.halves[start + 7].astype(np.int64) << 16
-        _require((count >= (_HEADER - 1 + size[big]) // file.page + 1) & (first + count - 1 <= file.last), what)
+        _require((count >= (_HEADER - 1 + size[big]) // file.page + 1) & (first + count - 1 <= file.there), what)
         found.overflows += int(count.sum())
         runs.append(_run(first, count))
         at[big] = first * file.page + _HEADER

@@ -46,7 +46,10 @@ def check_transform(recipe: Recipe, *images: np.ndarray, tiny: bool = True) -> N
         stored = _check_record(recipe, record, name)
         locked = np.asfortranarray(image)
         locked.flags.writeable = False
-        for variant, again in (("a second call", compute(image)), ("a read-only Fortran-ordered copy", compute(locked))):
+        for variant, again in (
+            ("a second call", compute(image)),
+            ("a read-only Fortran-ordered copy", compute(locked)),
+        ):
             assert codec.encode(again) == stored, f"{recipe.name}: {variant} of {name} gave another record"
 
 
