@@ -54,7 +54,8 @@ def check_transform(recipe: Recipe, *images: np.ndarray, tiny: bool = True) -> N
 
 
 def _check_record(recipe: Recipe, record: Record, name: str) -> bytes:
-    assert isinstance(record, Mapping) and record, f"{recipe.name} gave {type(record).__name__}, not a dict, for {name}"
+    assert isinstance(record, Mapping), f"{recipe.name} gave {type(record).__name__}, not a dict, for {name}"
+    assert record, f"{recipe.name} gave an empty record for {name}"
     for key, array in record.items():
         assert isinstance(array, np.ndarray), f"{recipe.name}: {key!r} of {name} is a {type(array).__name__}, no array"
         if array.dtype.kind == "f":

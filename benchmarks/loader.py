@@ -24,7 +24,7 @@ from lookup import crops
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from augcache import HashedSaliencyDataset, PaletteJitter, Recipe, Store, build
+from augcache import HashedSaliencyDataset, Recipe, Store, build
 from augcache.jitter import Jitter
 from augcache.views import segments
 
@@ -176,10 +176,16 @@ def mosaic(folder: Path, maps: np.ndarray, palettes: list[np.ndarray]) -> Iterab
 
 
 PEERS: dict[str, Callable[..., Iterable[Any]]] = {
-    "numpy memmap of raw maps": memmap, "PNG files, Pillow": png, "joblib.Memory": joblib_memory, "diskcache": disk_cache,
-    "MONAI LMDBDataset": monai_lmdb, "WebDataset": web_dataset, "HF datasets (arrow)": hugging_face, "LitData": lit_data,
+    "numpy memmap of raw maps": memmap,
+    "PNG files, Pillow": png,
+    "joblib.Memory": joblib_memory,
+    "diskcache": disk_cache,
+    "MONAI LMDBDataset": monai_lmdb,
+    "WebDataset": web_dataset,
+    "HF datasets (arrow)": hugging_face,
+    "LitData": lit_data,
     "MosaicML Streaming": mosaic,
-}  # fmt: skip  # a table
+}
 
 
 def epoch(batches: Iterable[Any], expected: int) -> float:

@@ -101,6 +101,9 @@ def measure(folder: Path, store: Store, recipe: Recipe) -> None:
         record = store.get(recipe, content_key(images[index]))
         return lookup.lookup.picture(record, None, lambda shape: torch.rand(shape).numpy(), "planes")
 
+    def batch(index: int) -> object:
+        return tensor_folder.__getitems__([(index + k) % len(rows) for k in range(32)])
+
     steps: dict[str, Callable[[int], object]] = {
         "Pillow JPEG decode to array (the unit)": lambda i: np.asarray(Image.open(io.BytesIO(files[i])).convert("RGB")),
         "content key of the array": lambda i: content_key(images[i]),
@@ -110,7 +113,7 @@ def measure(folder: Path, store: Store, recipe: Recipe) -> None:
         "PIL image to re-coloured PIL image (SaliencyLookup)": lambda i: lookup(pils[i]),
         "folder mode, re-coloured RGB tensor": lambda i: tensor_folder[i],
         "folder mode, re-coloured RGB array": lambda i: array_folder[i],
-        "folder mode, tensors, batches of 32, a sample": lambda i: tensor_folder.__getitems__([(i + k) % len(rows) for k in range(32)]),
+        "folder mode, tensors, batches of 32, a sample": batch,
     }  # fmt: skip  # a table
     times = microseconds(steps, len(rows))
     times["folder mode, tensors, batches of 32, a sample"] /= 32
@@ -121,9 +124,8 @@ def measure(folder: Path, store: Store, recipe: Recipe) -> None:
         print(f"| {name} | {value:.0f} | {value / unit:.3f} |")
     info = store.info()
     values = [len(store.get_bytes(recipe.digest, key) or b"") for key in keys]
-    print(
-        f"\nbytes per record: {statistics.mean(values):.0f} as encoded, {info.bytes / info.entries:.0f} of the data file"
-    )
+    of_file = info.bytes / info.entries
+    print(f"\nbytes per record: {statistics.mean(values):.0f} as encoded, {of_file:.0f} of the data file")
 
 
 if __name__ == "__main__":

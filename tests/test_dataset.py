@@ -10,11 +10,11 @@ import torch
 from conftest import write_picture
 from PIL import Image
 from torch.utils.data import DataLoader
+from toy import toy
 
 from augcache import HashedSaliencyDataset, Recipe, SaliencyLookup, Store, build
 from augcache.errors import MissError, RecipeError, SourceError, StoreError
 from augcache.transforms.saliencycut import saliency_map
-from toy import toy
 
 TOY = Recipe("toy:toy")
 
@@ -60,7 +60,7 @@ def test_with_p_one_no_original_is_read(built):
         status = path.stat()
         path.write_bytes(bytes(status.st_size))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert len([item for item in HashedSaliencyDataset(built)]) == 6
+    assert len(list(HashedSaliencyDataset(built))) == 6
 
 
 def test_a_store_alone_is_enough(built, tmp_path):

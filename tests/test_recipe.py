@@ -79,5 +79,5 @@ def test_a_parameter_without_a_default_is_refused():
 def test_another_version_is_not_bound():
     """A store of an older version is not mixed with results of the installed one."""
     old = Recipe.from_json(json.dumps({"transform": "toy:toy", "version": 9, "params": {}}))
-    with pytest.raises(RecipeError, match="version 9.*installed is version 1"):
+    with pytest.raises(RecipeError, match=r"version 9.*installed is version 1"):
         old.bind()

@@ -59,7 +59,11 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.store.commit(RECIPES[which], batch, replace=True)
         self.model[which, number] = other
 
-    @rule(which=st.integers(0, 1), name=st.text(min_size=1, max_size=300).filter(lambda t: "\0" not in t), n=st.integers(0, 40))
+    @rule(
+        which=st.integers(0, 1),
+        name=st.text(min_size=1, max_size=300).filter(lambda t: "\0" not in t),
+        n=st.integers(0, 40),
+    )
     def source(self, which, name, n):
         name = name.encode(errors="replace").decode()
         row = Source(name, key(n), size=n, mtime_ns=n, label="é")
@@ -140,7 +144,7 @@ def test_readers_in_threads_agree_while_a_writer_grows_the_map(tmp_path):
             while not stop.is_set():
                 for n in range(0, 300, 17):
                     assert np.array_equal(store.get(RECIPES[0], key(n))["x"], record(n)["x"])
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the test shows it
             errors.append(error)
 
     threads = [threading.Thread(target=read) for _ in range(3)]
@@ -214,7 +218,7 @@ def test_damage_is_an_error_and_never_another_record(tmp_path):
     raw = data.read_bytes()
     first = raw.index(codec.MAGIC)  # damage where records lie; LMDB's own pages are another matter
     rng = np.random.default_rng(0)
-    noticed = 0
+    noticed, messages = 0, set()
     for _ in range(40):
         damaged = bytearray(raw)
         position = int(rng.integers(first, first + 20000))
@@ -227,9 +231,10 @@ def test_damage_is_an_error_and_never_another_record(tmp_path):
                 assert np.array_equal(store.get(RECIPES[0], key(n))["x"], want["x"])
             except CorruptError as error:
                 noticed += 1
-                assert str(path) in str(error)
+                messages.add(str(error))
         del store
     assert noticed >= 30
+    assert all(str(path) in message for message in messages)
 
 
 def test_a_file_cut_short_is_refused(tmp_path):
@@ -327,9 +332,9 @@ def test_a_deleted_and_rebuilt_store_is_the_new_one(tmp_path):
 def test_two_writers_at_once_is_one_clear_line(tmp_path):
     """A second build into a store that is being written says so instead of waiting without a word."""
     store = filled(tmp_path / "s.augcache")
-    with store.exclusive(), pytest.raises(StoreError, match="another augcache command is writing"):
-        with Store(tmp_path / "s.augcache", "w").exclusive():
-            pass
+    second = Store(tmp_path / "s.augcache", "w")
+    with store.exclusive(), pytest.raises(StoreError, match="another augcache command is writing"), second.exclusive():
+        pass
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
@@ -338,11 +343,13 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 
     import lmdb
 
-    import augcache.environment as environment
+    from augcache import environment
 
     store = filled(tmp_path / "s.augcache")
-    monkeypatch.setattr("filelock.FileLock.acquire", lambda self: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks")))
-    with pytest.raises(StoreError, match="file system has no locks.*build on a local disk"), store.exclusive():
+    monkeypatch.setattr(
+        "filelock.FileLock.acquire", lambda self: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks"))
+    )
+    with pytest.raises(StoreError, match=r"file system has no locks.*build on a local disk"), store.exclusive():
         pass
     del store
     real = lmdb.open

@@ -14,7 +14,9 @@ import augcache.transforms
 from augcache import Recipe
 from augcache.testing import check_transform
 
-NAMES = [module.name for module in pkgutil.iter_modules(augcache.transforms.__path__) if not module.name.startswith("_")]
+NAMES = [
+    module.name for module in pkgutil.iter_modules(augcache.transforms.__path__) if not module.name.startswith("_")
+]
 GOLDEN = Path(__file__).parent / "golden.json"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from augcache.transforms.saliencycut.histogram import colour_distances, smooth, stretch
+from augcache.transforms.saliencycut.kernel import kernel
 from augcache.transforms.saliencycut.quantise import Quantised
 from augcache.transforms.saliencycut.regions import joint_histogram, label_runs, on_border, region_moments
 from augcache.transforms.saliencycut.render import frame_size
@@ -51,7 +51,7 @@ def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.
     return saliency.astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _contrast(histogram, moments, distance, shape):  # type: ignore[no-untyped-def]  # numba infers
     """Distance of each region's colours from the others', weighted by their size, nearness and the centre prior."""
     height, width = shape
@@ -81,7 +81,7 @@ def _contrast(histogram, moments, distance, shape):  # type: ignore[no-untyped-d
     return saliency
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _present(histogram):  # type: ignore[no-untyped-def]  # numba infers
     """List the colours of each region, one region after the other, and where each region's start."""
     regions, colours = histogram.shape
@@ -97,7 +97,7 @@ def _present(histogram):  # type: ignore[no-untyped-def]  # numba infers
     return present[:n], start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _colour_means(labels, index, histogram, saliency, frame_x, frame_y):  # type: ignore[no-untyped-def]
     """Mean saliency of each colour's pixels, those in the frame being zero."""
     height, width = labels.shape
@@ -121,7 +121,7 @@ def _colour_means(labels, index, histogram, saliency, frame_x, frame_y):  # type
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _region_means(histogram, values):  # type: ignore[no-untyped-def]  # numba infers
     mean = np.zeros(len(histogram))
     for r in range(len(histogram)):

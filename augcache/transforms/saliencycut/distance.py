@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numba import njit
+
+from augcache.transforms.saliencycut.kernel import kernel
 
 LONGEST_SIDE = 300
 PASSES = 3
@@ -48,7 +49,7 @@ def _centre_prior(height: int, width: int) -> np.ndarray:
     return np.exp(-CENTRE_FALL_OFF * (y[:, np.newaxis] ** 2 + x**2))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _barrier(lab, passes):  # type: ignore[no-untyped-def]  # numba infers
     """Sum over the channels of the least range of values on a path to the border, by raster scans."""
     height, width, channels = lab.shape
@@ -66,7 +67,7 @@ def _barrier(lab, passes):  # type: ignore[no-untyped-def]  # numba infers
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan(values, distance, high, low, backward):  # type: ignore[no-untyped-def]  # numba infers
     """Try to reach each pixel from the two neighbours scanned before it."""
     height, width = values.shape
@@ -95,7 +96,7 @@ def _unlike_border(lab: np.ndarray) -> np.ndarray:
     return np.asarray(np.sum(distances, axis=0) - np.max(distances, axis=0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mahalanobis(lab, side):  # type: ignore[no-untyped-def]  # numba infers
     """Distance of each pixel from the colours of a side, in that side's own spread."""
     mean, spread = np.zeros(3), np.zeros((3, 3))
@@ -125,7 +126,7 @@ def _mahalanobis(lab, side):  # type: ignore[no-untyped-def]  # numba infers
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _inverse(m):  # type: ignore[no-untyped-def]  # numba infers
     """Inverse of a symmetric 3 x 3 matrix, by cofactors: no library call whose sums could vary."""
     result = np.empty((3, 3))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from augcache.transforms.saliencycut.kernel import kernel
 from augcache.transforms.saliencycut.maxflow import FIELDS, steps
 from augcache.transforms.saliencycut.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
@@ -14,7 +14,7 @@ UNITS = 16  # capacity 1.0 in the integers that the solver works on
 LARGEST_COST = 3000.0  # data terms beyond it bind a pixel as firmly
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def links(lab, smoothness):  # type: ignore[no-untyped-def]  # numba infers
     """Capacities int32 ((H + 2) * (W + 2), 8) between neighbours of a picture, float32 (H, W, 3) Lab.
 
@@ -46,7 +46,7 @@ def links(lab, smoothness):  # type: ignore[no-untyped-def]  # numba infers
     return capacity
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _square(lab, y, x, v, u):  # type: ignore[no-untyped-def]  # numba infers
     a = lab[y, x, 0] - lab[v, u, 0]
     b = lab[y, x, 1] - lab[v, u, 1]
@@ -54,7 +54,7 @@ def _square(lab, y, x, v, u):  # type: ignore[no-untyped-def]  # numba infers
     return float(a * a + b * b + c * c)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fold(capacity, trimap):  # type: ignore[no-untyped-def]  # numba infers
     """Build the graph of the unknown pixels alone: links to known ones become capacity to a terminal, which is exact.
 
@@ -95,7 +95,7 @@ def fold(capacity, trimap):  # type: ignore[no-untyped-def]  # numba infers
     return state, nodes, terminal
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def units(preference):  # type: ignore[no-untyped-def]  # numba infers
     """Terminal capacities int32 (M,) for data terms float64 (M,)."""
     result = np.empty(len(preference), np.int32)

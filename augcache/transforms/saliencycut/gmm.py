@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from augcache.transforms.saliencycut.kernel import kernel
 
 COMPONENTS = 5
 SMALLEST_SPLIT = 0.01 * 255**2  # variance below which a component is not split
@@ -21,7 +22,7 @@ REGULARISER = 1e-7 * 255**2  # added to the variances, so that a single colour h
 NEGLIGIBLE = 20.0  # a component whose log density is this much below the greatest is left out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distinct(image):  # type: ignore[no-untyped-def]  # numba infers
     """Distinct colours of uint8 (H, W, 3), float64 (N, 3), and which of them each pixel has, int64 (H * W,).
 
@@ -56,7 +57,7 @@ def distinct(image):  # type: ignore[no-untyped-def]  # numba infers
     return colours[:n].copy(), index
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def build(samples, weight, most):  # type: ignore[no-untyped-def]  # numba infers
     """Mixture of at most `most` components of samples with weights float64 (N,)."""
     moments = np.zeros((most, 10))
@@ -86,7 +87,7 @@ def build(samples, weight, most):  # type: ignore[no-untyped-def]  # numba infer
     return _mixture(moments[:used])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _split(samples, begin, end, axis, parent, child):  # type: ignore[no-untyped-def]  # numba infers
     """Move what lies beyond the mean along the axis to the end of the range, and to the child's moments."""
     x, y, z = axis[1:]
@@ -108,7 +109,7 @@ def _split(samples, begin, end, axis, parent, child):  # type: ignore[no-untyped
     return first, end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def refine(samples, weight, mixture):  # type: ignore[no-untyped-def]  # numba infers
     """Assign each sample to the component of greatest density, its share left out, and fit the components again."""
     moments = np.zeros((len(mixture), 10))
@@ -125,7 +126,7 @@ def refine(samples, weight, mixture):  # type: ignore[no-untyped-def]  # numba i
     return _mixture(moments)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def preference(samples, background, foreground):  # type: ignore[no-untyped-def]  # numba infers
     """Log likelihood of each sample in the foreground less that in the background; 0 where a mixture is empty."""
     result = np.zeros(len(samples))
@@ -136,7 +137,7 @@ def preference(samples, background, foreground):  # type: ignore[no-untyped-def]
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _log_likelihood(mixture, x, y, z):  # type: ignore[no-untyped-def]  # numba infers
     """Log likelihood up to the constant that all mixtures share."""
     greatest, total = -np.inf, 0.0  # of exp(log density - greatest)
@@ -151,14 +152,14 @@ def _log_likelihood(mixture, x, y, z):  # type: ignore[no-untyped-def]  # numba 
     return greatest + math.log(total)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _log_density(c, x, y, z):  # type: ignore[no-untyped-def]  # numba infers
     x, y, z = x - c[2], y - c[3], z - c[4]
     square = x * (c[5] * x + 2 * (c[6] * y + c[7] * z)) + y * (c[8] * y + 2 * c[9] * z) + z * c[10] * z
     return c[1] - 0.5 * square
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add(m, x, y, z, w):  # type: ignore[no-untyped-def]  # numba infers
     """Add to a component's moments: sums of weight, x, y, z, xx, xy, xz, yy, yz, zz."""
     m[0] += w
@@ -173,7 +174,7 @@ def _add(m, x, y, z, w):  # type: ignore[no-untyped-def]  # numba infers
     m[9] += w * z * z
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _covariance(m):  # type: ignore[no-untyped-def]  # numba infers
     """Covariance (xx, xy, xz, yy, yz, zz) of a component, regularised."""
     c = np.zeros(6)
@@ -188,7 +189,7 @@ def _covariance(m):  # type: ignore[no-untyped-def]  # numba infers
     return c
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _main_axis(c):  # type: ignore[no-untyped-def]  # numba infers
     """Largest eigenvalue of a covariance, then its unit eigenvector (cyclic Jacobi rotations)."""
     a = np.array([[c[0], c[1], c[2]], [c[1], c[3], c[4]], [c[2], c[4], c[5]]])
@@ -216,7 +217,7 @@ def _main_axis(c):  # type: ignore[no-untyped-def]  # numba infers
     return np.array([a[best, best], v[0, best], v[1, best], v[2, best]])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mixture(moments):  # type: ignore[no-untyped-def]  # numba infers
     result = np.zeros((len(moments), 12))
     total = moments[:, 0].sum()

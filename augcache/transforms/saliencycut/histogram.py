@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numba import njit
 
+from augcache.transforms.saliencycut.kernel import kernel
 from augcache.transforms.saliencycut.quantise import Quantised
 
 SMOOTHING = 0.25  # share of the colours that each one is averaged with
@@ -40,7 +40,7 @@ def stretch(values: np.ndarray) -> np.ndarray:
     return np.asarray((values - low) * values.dtype.type(1 / (float(high) - float(low))))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def colour_distances(lab):  # type: ignore[no-untyped-def]  # numba infers
     """Euclidean distances, float64 (K, K), between Lab colours, float32 (K, 3)."""
     distance = np.zeros((len(lab), len(lab)))
@@ -54,7 +54,7 @@ def colour_distances(lab):  # type: ignore[no-untyped-def]  # numba infers
     return distance
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _contrast(distance, share):  # type: ignore[no-untyped-def]  # numba infers
     saliency = np.zeros(len(share))
     for i in range(len(share)):
@@ -63,7 +63,7 @@ def _contrast(distance, share):  # type: ignore[no-untyped-def]  # numba infers
     return saliency
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def smooth(saliency, weight, distance, delta):  # type: ignore[no-untyped-def]  # numba infers
     """Average each colour's saliency with those of its nearest colours, the nearer the more.
 
@@ -85,7 +85,7 @@ def smooth(saliency, weight, distance, delta):  # type: ignore[no-untyped-def]  
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest(distance, order):  # type: ignore[no-untyped-def]  # numba infers
     """Fill all but the last place of `order` with the indices of the least distances, in rising order."""
     near = len(order) - 1

@@ -13,8 +13,9 @@ node is named by the index of its first field. Capacities are integers: the cut 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy import uint64 as u64  # an index that cannot be negative spares the test for it, a fifth of the time
+
+from augcache.transforms.saliencycut.kernel import kernel
 
 FIELDS = 16
 # Fields of a node. The first eight are the residual capacities to its neighbours; directions d and 7 - d are opposite.
@@ -30,13 +31,13 @@ TERMINAL, ORPHAN, NONE = 8, 9, 10
 WAVES = 10
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def steps(width):  # type: ignore[no-untyped-def]  # numba infers
     """Distance in `state` to the eight neighbours in a padded grid of this width; ``steps[7 - d] == -steps[d]``."""
     return FIELDS * np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1], np.int64)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cut(state, step, nodes, change, clock):  # type: ignore[no-untyped-def]  # numba infers
     """Add capacity to the terminals and find the minimum cut.
 
@@ -76,7 +77,7 @@ def cut(state, step, nodes, change, clock):  # type: ignore[no-untyped-def]  # n
     return _grow(state, step, queue, tail, lost, clock)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _push_waves(state, step, nodes, queue):  # type: ignore[no-untyped-def]  # numba infers
     """Push source capacity over to its nearest sinks, many paths at a time; only before there are trees.
 
@@ -117,7 +118,7 @@ def _push_waves(state, step, nodes, queue):  # type: ignore[no-untyped-def]  # n
                     state[u64(near + TR)] += flow
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _activate(state, node, queue, tail):  # type: ignore[no-untyped-def]  # numba infers
     if state[u64(node + QUEUED)]:
         return tail
@@ -126,7 +127,7 @@ def _activate(state, node, queue, tail):  # type: ignore[no-untyped-def]  # numb
     return tail + 1 if tail + 1 < len(queue) else 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _alter(state, step, node, change, clock, queue, tail, lost, orphans):  # type: ignore[no-untyped-def]
     """Change a node's terminal capacity and make it a root of the tree that it now belongs to."""
     state[u64(node + TR)] += change
@@ -155,7 +156,7 @@ def _alter(state, step, node, change, clock, queue, tail, lost, orphans):  # typ
     return tail, orphans
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _grow(state, step, queue, tail, lost, clock):  # type: ignore[no-untyped-def]  # numba infers
     """Grow both trees until no path is left between them."""
     head = 0
@@ -196,7 +197,7 @@ def _grow(state, step, queue, tail, lost, clock):  # type: ignore[no-untyped-def
     return clock
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _augment(state, step, source_side, link, lost):  # type: ignore[no-untyped-def]  # numba infers
     """Saturate the path through a link between the trees; return the number of nodes that it cut off."""
     sink_side = source_side + step[link]
@@ -241,7 +242,7 @@ def _augment(state, step, source_side, link, lost):  # type: ignore[no-untyped-d
     return orphans
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _adopt(state, step, lost, orphans, clock, queue, tail):  # type: ignore[no-untyped-def]  # numba infers
     """Find each orphan the parent nearest to the terminal, or set it free and its children orphans."""
     i = 0
@@ -277,7 +278,7 @@ def _adopt(state, step, lost, orphans, clock, queue, tail):  # type: ignore[no-u
     return tail
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _root_distance(state, step, node, clock):  # type: ignore[no-untyped-def]  # numba infers
     """Count the steps from a node to its terminal, -1 if it hangs from an orphan; mark the way as checked."""
     dist, at = 0, node

@@ -9,7 +9,8 @@ edges that have become internal or final before it is sorted. The result is that
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from augcache.transforms.saliencycut.kernel import kernel
 
 # An edge is one uint64: the bits of its weight, whose order is that of non-negative floats, then
 # 4 * pixel + direction. Unique, so that any sort keeps scan order among equal weights.
@@ -22,7 +23,7 @@ _INFINITE = 0x7F800000 >> _GROUP_BITS
 _FEW = 64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def merge(weights, scale, min_size):  # type: ignore[no-untyped-def]  # numba infers
     """Merge the pixels of a grid into regions.
 
@@ -67,7 +68,7 @@ def merge(weights, scale, min_size):  # type: ignore[no-untyped-def]  # numba in
     return _number(parent, height, width)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _group(bits):  # type: ignore[no-untyped-def]  # numba infers
     """Edges of weights given as bits, split stably by the leading ones, and where each group starts."""
     shift = np.uint32(_GROUP_BITS)
@@ -85,7 +86,7 @@ def _group(bits):  # type: ignore[no-untyped-def]  # numba infers
     return edges, start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _root(parent, i):  # type: ignore[no-untyped-def]  # numba infers
     # Most paths are two steps or fewer: taking two without looking spares mispredicted branches.
     root = parent[parent[i]]
@@ -95,7 +96,7 @@ def _root(parent, i):  # type: ignore[no-untyped-def]  # numba infers
     return root
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _drop(edges, first, end, lightest, parent, size, limit, step, min_size):  # type: ignore[no-untyped-def]
     """Keep the edges of one group, in scan order, that may still join two regions; return the new end."""
     kept = first
@@ -114,7 +115,7 @@ def _drop(edges, first, end, lightest, parent, size, limit, step, min_size):  # 
     return kept
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join(edges, first, end, left, parent, size, limit, step, scale, min_size):  # type: ignore[no-untyped-def]
     """Join along the edges of one group; put those that a small region may still need at `left`, as two roots."""
     value = limit.view(np.float32)
@@ -139,7 +140,7 @@ def _join(edges, first, end, left, parent, size, limit, step, scale, min_size): 
     return left
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_small(pairs, parent, size, min_size):  # type: ignore[no-untyped-def]  # numba infers
     for pair in pairs:
         a = _root(parent, np.int64(pair >> _WEIGHT))
@@ -151,7 +152,7 @@ def _join_small(pairs, parent, size, min_size):  # type: ignore[no-untyped-def] 
             size[a] += size[b]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number(parent, height, width):  # type: ignore[no-untyped-def]  # numba infers
     labels = np.empty(len(parent), np.int32)
     name = np.full(len(parent), -1, np.int32)
@@ -165,7 +166,7 @@ def _number(parent, height, width):  # type: ignore[no-untyped-def]  # numba inf
     return labels.reshape(height, width), regions
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _insertion_sort(edges):  # type: ignore[no-untyped-def]  # numba infers
     for i in range(1, len(edges)):
         edge = edges[i]
@@ -176,7 +177,7 @@ def _insertion_sort(edges):  # type: ignore[no-untyped-def]  # numba infers
         edges[j] = edge
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _radix_sort(edges, other):  # type: ignore[no-untyped-def]  # numba infers
     """Sort edges of one group by weight, stably, least significant digit first; `other` is for work."""
     count = np.zeros((2, 2048), np.int64)
@@ -187,7 +188,7 @@ def _radix_sort(edges, other):  # type: ignore[no-untyped-def]  # numba infers
     _spread(other[: len(edges)], edges, count[1], _SECOND)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _spread(source, target, count, shift):  # type: ignore[no-untyped-def]  # numba infers
     position = 0
     for value in range(len(count)):

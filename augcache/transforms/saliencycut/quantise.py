@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
+
+from augcache.transforms.saliencycut.kernel import kernel
 
 BINS = 12
 COLOURS = BINS**3
@@ -77,7 +78,7 @@ def _kept(count: np.ndarray, limit: int) -> int:
     return kept if kept > MIN_COLOURS else min(MIN_COLOURS, len(count))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bin_pixels(pixels, bins):  # type: ignore[no-untyped-def]  # numba infers
     code = np.empty(len(pixels), np.uint16)
     count = np.zeros(COLOURS, np.int64)
@@ -89,7 +90,7 @@ def _bin_pixels(pixels, bins):  # type: ignore[no-untyped-def]  # numba infers
     return code, count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest(order, kept):  # type: ignore[no-untyped-def]  # numba infers
     """Position among the first `kept` colours of the one nearest in bins to each colour; itself if kept."""
     target = np.empty(len(order), np.uint8)
@@ -110,7 +111,7 @@ def _nearest(order, kept):  # type: ignore[no-untyped-def]  # numba infers
     return target
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _average(pixels, code, table, value, kept):  # type: ignore[no-untyped-def]  # numba infers
     """Colour of each pixel, and the number and mean of the pixels of each colour."""
     index = np.empty(len(code), np.uint8)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from augcache.transforms.saliencycut.kernel import kernel
 
 BORDER_LIKELIHOOD = 0.4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def label_runs(labels):  # type: ignore[no-untyped-def]  # numba infers
     """Split a label map into rows of equal label, int32 (N, 4): y, first x, end x, label.
 
@@ -28,7 +29,7 @@ def label_runs(labels):  # type: ignore[no-untyped-def]  # numba infers
     return runs[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def joint_histogram(runs, index, regions, colours):  # type: ignore[no-untyped-def]  # numba infers
     """Count the pixels of each colour in each region, int32 (regions, colours)."""
     histogram = np.zeros((regions, colours), np.int32)
@@ -39,7 +40,7 @@ def joint_histogram(runs, index, regions, colours):  # type: ignore[no-untyped-d
     return histogram
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def region_moments(runs, shape, regions):  # type: ignore[no-untyped-def]  # numba infers
     """Sum over each region, float64 (regions, 5): 1, x, y, |x - W / 2|, |y - H / 2|."""
     height, width = shape
@@ -55,7 +56,7 @@ def region_moments(runs, shape, regions):  # type: ignore[no-untyped-def]  # num
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _offsets(first, end, centre):  # type: ignore[no-untyped-def]  # numba infers
     """Sum |x - centre| over first <= x < end."""
     middle = min(max(np.int64(np.ceil(centre)), first), end)
@@ -63,7 +64,7 @@ def _offsets(first, end, centre):  # type: ignore[no-untyped-def]  # numba infer
     return centre * (before - after) - before * (first + middle - 1) / 2 + after * (middle + end - 1) / 2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def on_border(runs, shape, moments, frame_x, frame_y):  # type: ignore[no-untyped-def]  # numba infers
     """Find the regions that lie along the border: many pixels in the frame for their mean extent along that side."""
     height, width = shape

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numba import njit
 
+from augcache.transforms.saliencycut.kernel import kernel
 from augcache.transforms.saliencycut.merge import merge
 
 SIGMA = 0.5
@@ -35,7 +35,7 @@ def segment(image: np.ndarray) -> tuple[np.ndarray, int]:
     return labels, regions
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _weights(lab):  # type: ignore[no-untyped-def]  # numba infers
     """Distance, float32 (H, W, 4), to the pixel at the right, down, down right and up right; inf outside."""
     height, width, _ = lab.shape
@@ -55,7 +55,7 @@ def _weights(lab):  # type: ignore[no-untyped-def]  # numba infers
     return weights
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distance(lab, y, x, v, u):  # type: ignore[no-untyped-def]  # numba infers
     a = lab[y, x, 0] - lab[v, u, 0]
     b = lab[y, x, 1] - lab[v, u, 1]
@@ -63,7 +63,7 @@ def _distance(lab, y, x, v, u):  # type: ignore[no-untyped-def]  # numba infers
     return np.sqrt(a * a + b * b + c * c)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def region_means(labels, values, regions):  # type: ignore[no-untyped-def]  # numba infers
     """Mean, float64 (regions, C), of values (H, W, C) over each region of labels (H, W)."""
     height, width, channels = values.shape

@@ -1,0 +1,26 @@
+"""How the numeric kernels are compiled: once for each machine, kept on disk."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called, without the interpreter lock, strict about floats.
+
+    The machine code is kept beside the source, or in the user's cache folder (``NUMBA_CACHE_DIR``). Where neither can
+    be written, as in some containers, every process compiles anew, which takes about twenty seconds, and says so.
+    """
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        warnings.warn(
+            "augcache: no folder to keep compiled kernels in, so every process compiles them; "
+            "set NUMBA_CACHE_DIR to one that can be written",
+            stacklevel=2,
+        )
+        return njit(nogil=True)(function)
