@@ -6,21 +6,18 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from augcache.choice import choose
 from augcache.errors import CorruptError, RecipeError, SourceError
 from augcache.keys import KEY_BYTES, ContentKey
 from augcache.manifest import Source
+from augcache.outputs import OUTPUTS, as_output
 from augcache.recipe import Recipe
 from augcache.store import Store
 from augcache.transforms.resize import pixels
 
-OUTPUTS = ("pil", "array", "tensor")
 TARGETS = ("label", "mask", "both")
 
 
@@ -128,30 +125,17 @@ class CachedImages(Dataset[Any]):
         return record
 
     def _item(self, index: int, record: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
-        picture: Any = _as_output(pixels(record), self.output)
+        picture: Any = as_output(pixels(record), self.output)
         if self.transform is not None:
             picture = self.transform(picture)
         label = int(self._labels[index])
         if self.target == "label":
             return picture, label
-        mask = _as_output(record["mask"], self.output)
+        mask = as_output(record["mask"], self.output)
         return picture, mask if self.target == "mask" else (label, mask)
 
     def __repr__(self) -> str:
         return f"CachedImages({str(self.store.path)!r}, {len(self)} pictures of {len(self.classes)} classes)"
-
-
-def _as_output(array: np.ndarray, output: str) -> Any:
-    if output == "pil":
-        return Image.fromarray(array)
-    if output == "tensor":
-        # Memory of its own: a record's arrays are read-only. OpenCV takes planes apart twice as fast as numpy.
-        if array.ndim == 2:
-            return torch.from_numpy(array.copy())
-        planar = np.empty((3, *array.shape[:2]), np.uint8)
-        cv2.split(array, list(planar))
-        return torch.from_numpy(planar)
-    return array.copy()
 
 
 def _has_copies(store: Store, recipe: Recipe) -> bool:

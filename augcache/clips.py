@@ -7,19 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from augcache.choice import choose
 from augcache.errors import CorruptError, RecipeError, SourceError
 from augcache.keys import ContentKey
 from augcache.manifest import Source
+from augcache.outputs import OUTPUTS, as_output
 from augcache.recipe import Recipe
 from augcache.store import Store
-
-OUTPUTS = ("pil", "array", "tensor")
 
 
 @dataclass(frozen=True)
@@ -140,13 +136,7 @@ class VideoFrames(Dataset[Any]):
                 f"{self.store.path}: frame {row.frame} of {row.name} has a manifest row and no record; "
                 "run 'augcache extract-frames' again"
             )
-        array: np.ndarray = record["image"]
-        if self.output == "pil":
-            picture: Any = Image.fromarray(array)
-        elif self.output == "tensor":
-            picture = torch.from_numpy(array.transpose(2, 0, 1).copy())
-        else:
-            picture = array.copy()
+        picture = as_output(record["image"], self.output)
         return picture if self.transform is None else self.transform(picture)
 
     def info(self, index: int) -> Any:

@@ -22,7 +22,7 @@ LAYERS = [
     ["stored"],
     ["build", "ingest"],
     ["lookup", "testing", "console"],
-    ["recolour"],
+    ["recolour", "outputs"],
     ["dataset", "preview", "resize", "frames", "cached"],
     ["clips"],
     ["originals", "merge", "upkeep", "shards"],
@@ -31,7 +31,7 @@ LAYERS = [
     ["__main__", "__init__"],
 ]
 ONLY_IN = {
-    "torch": {"recolour", "dataset", "cached", "clips"},
+    "torch": {"recolour", "dataset", "cached", "clips", "outputs"},
     "lmdb": {"environment"},
     "joblib": {"workers"},
     "click": {"cli"},
