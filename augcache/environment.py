@@ -323,12 +323,15 @@ def _open_with_lock(path: str, writable: bool, new: bool) -> lmdb.Environment:
     }
     arguments |= {"max_readers": 1024, "create": new, "readonly": not writable, "mode": 0o644}
     try:
-        return lmdb.open(path, **arguments)
+        env = lmdb.open(path, **arguments)
     except lmdb.Error as error:
         if writable or not _is_lock_trouble(error):
             raise
         # A reader on a read-only mount, or on a file system without locks: nobody writes through it.
         return lmdb.open(path, lock=False, **arguments)
+    if writable:
+        env.reader_check()  # a reader that was killed would keep old pages from being used again for good
+    return env
 
 
 def _is_lock_trouble(error: lmdb.Error) -> bool:
