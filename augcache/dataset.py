@@ -213,18 +213,15 @@ class HashedSaliencyDataset(Dataset[Any]):
         if listing is None or self.lookup.p < 1 or self.lookup.view == "cutout":
             return [self[index] for index in indices]
         keys = [listing.key(index) for index in indices]
-        known = [key for key in keys if key is not None]
-        records = dict(zip(known, self.lookup.store.get_many(self.lookup.recipe, known), strict=True))
+        records = self.lookup.store.get_many(self.lookup.recipe, [key for key in keys if key is not None])
+        records.reverse()  # popped one by one, so that no more than one decoded index map is held
         items = []
         for index, key in zip(indices, keys, strict=True):
-            record = None if key is None else records[key]
+            record = None if key is None else records.pop()
             if record is None:
                 items.append(self[index])  # a miss
-                continue
-            picture = _view(self.lookup, record, None, self.output)
-            items.append(
-                ((picture if self.transform is None else self.transform(picture)), int(listing.targets[index]))
-            )
+            else:
+                items.append(self._item(listing, index, _view(self.lookup, record, None, self.output)))
         return items
 
     def _listed(self, listing: Listing, index: int) -> Any:
