@@ -53,18 +53,22 @@ class _Lines:
 
     def __init__(self, what: str, console: Console) -> None:
         self.what, self.console = what, console
-        self.started = self.last = time.monotonic()
+        self.last = time.monotonic()
+        # The first results may have waited for kernels to compile, and say nothing of those to come.
+        self.from_time, self.from_done = self.last, 0
 
     def __call__(self, counts: Progress) -> None:
         now = time.monotonic()
+        if not self.from_done and counts.done:
+            self.from_time, self.from_done = now, counts.done
         if now - self.last < PLAIN_SECONDS:
             return
         self.last = now
-        rate = counts.done / (now - self.started)
-        left = (counts.total - counts.done) / rate if rate else 0
+        rate = (counts.done - self.from_done) / (now - self.from_time) if now > self.from_time else 0
+        pace = f", {rate:.1f}/s, about {(counts.total - counts.done) / rate:.0f} s left" if rate else ""
         failed = f", {counts.failed} failed" if counts.failed else ""
         self.console.print(
-            f"{self.what}: {counts.done}/{counts.total}, {rate:.1f}/s, about {left:.0f} s left{failed}",
+            f"{self.what}: {counts.done}/{counts.total}{pace}{failed}",
             highlight=False,
             soft_wrap=True,
         )
