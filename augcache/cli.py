@@ -49,7 +49,7 @@ def cli() -> None:
 
 @cli.command("build-saliency")
 @_building
-@click.option("--method", default="rc", show_default=True, help="Saliency map: rc, hc or another that augcache has.")
+@click.option("--method", default="rc", show_default=True, help="Saliency map: rc, hc, mbd or multiscale.")
 @click.option("--fast", is_flag=True, help="A faster, slightly different cut; a recipe of its own.")
 def build_saliency(method: str, fast: bool, **options: Any) -> int:
     """Compute saliency, segments and cut of every picture under SRC."""

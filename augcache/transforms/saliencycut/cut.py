@@ -46,7 +46,7 @@ def saliency_cut(image: np.ndarray, saliency: np.ndarray, *, quality: str = "exa
     saliency : float32 (H, W)
         0..1, such as the region contrast map.
     quality : str
-        "exact" follows the published method to the pixel; "fast" does so at half the size, and at full size only
+        "exact" follows the published method at full size; "fast" does so at half the size, and at full size only
         around the edge of the mask.
 
     Returns
