@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 from augcache.choice import choose
 from augcache.errors import CorruptError, RecipeError, SourceError
 from augcache.keys import KEY_BYTES, ContentKey
-from augcache.manifest import Source
 from augcache.outputs import OUTPUTS, as_output
 from augcache.recipe import Recipe
 from augcache.store import Store
+from augcache.stored import lists_pictures
 from augcache.transforms.resize import pixels
 
 TARGETS = ("label", "mask", "both")
@@ -75,7 +75,7 @@ class CachedImages(Dataset[Any]):
             if value not in choices:
                 raise RecipeError(f"{name}={value!r}: give one of {', '.join(choices)}")
         self.store = opened = store if isinstance(store, Store) else Store(store)
-        self.recipe = choose(opened, recipe, lambda each: _has_copies(opened, each), "resized copies")
+        self.recipe = choose(opened, recipe, lambda each: lists_pictures(opened, each), "resized copies")
         self.transform, self.output, self.target = transform, output, target
         keys, labels, self.classes = _read_manifest(opened, self.recipe)
         # Two flat arrays: a list of millions of objects would be copied page by page into every forked worker.
@@ -136,12 +136,6 @@ class CachedImages(Dataset[Any]):
 
     def __repr__(self) -> str:
         return f"CachedImages({str(self.store.path)!r}, {len(self)} pictures of {len(self.classes)} classes)"
-
-
-def _has_copies(store: Store, recipe: Recipe) -> bool:
-    row: Source | None = next(store.sources(recipe.digest), None)
-    record = None if row is None else store.get(recipe, row.key)
-    return record is not None and ("image" in record or "encoded" in record)
 
 
 def _read_manifest(store: Store, recipe: Recipe) -> tuple[bytearray, np.ndarray, list[str]]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from PIL import Image
 from augcache.choice import choose
 from augcache.errors import RecipeError, SourceError, StoreError
 from augcache.keys import content_key
+from augcache.lookup import gives
 from augcache.manifest import DECODED, Source
 from augcache.originals import file_of, originals_folder
 from augcache.recipe import Recipe
 from augcache.report import Progress
 from augcache.shards import SHARD_PICTURES, Sample, import_arrow, parquet_shard, tar_shard
 from augcache.store import Store
-from augcache.transforms.resize import decode_encoded
+from augcache.transforms.resize import pixels
 from augcache.views import NEEDS, render
 from augcache.workers import cpu_count
 
@@ -137,19 +137,11 @@ def _choose(store: Store, view: str | None, recipe: str | None) -> tuple[str, Re
         raise RecipeError(f"no view {view!r}: give one of {', '.join(VIEWS)}")
     if view is None:
         named = [choose(store, recipe, lambda _: True, "entries")] if recipe else store.recipes()
-        view = "segments" if any(_fits(store, each, "segments") for each in named) else "image"
-    chosen = choose(store, recipe, partial(_fits, store, view=view), f"the view {view!r}")
-    if not _fits(store, chosen, view):
+        view = "segments" if any(gives(store, each, "segments") for each in named) else "image"
+    chosen = choose(store, recipe, lambda each: gives(store, each, view), f"the view {view!r}")
+    if not gives(store, chosen, view):
         raise StoreError(f"{store.path}: the entries of recipe {chosen.digest.hex()[:8]} give no view {view!r}")
     return view, chosen
-
-
-def _fits(store: Store, recipe: Recipe, view: str) -> bool:
-    key = next(store.keys(recipe), None)
-    record = None if key is None else store.get(recipe, key)
-    if record is None:
-        return False
-    return all(name in record for name in NEEDS[view]) if view in NEEDS else "image" in record or "encoded" in record
 
 
 @dataclass
@@ -262,13 +254,13 @@ class _Export:
 
 def _picture(record: Mapping[str, np.ndarray], view: str, original: np.ndarray | None) -> Image.Image:
     if view == "image":
-        return Image.fromarray(record["image"] if "image" in record else decode_encoded(record["encoded"]))
+        return Image.fromarray(pixels(record))
     if view == "segments" and record["labels"].dtype == np.uint8:
         image = Image.fromarray(record["labels"])  # mode L; with a palette it is mode P
         image.putpalette(record["palette"].tobytes())
         return image
-    pixels = render(record, view, image=original)
-    return Image.fromarray(pixels[..., 0] if view in ("saliency", "cut") else pixels)
+    rendered = render(record, view, image=original)
+    return Image.fromarray(rendered[..., 0] if view in ("saliency", "cut") else rendered)
 
 
 def _original(folder: Path, row: Source) -> np.ndarray:

@@ -16,6 +16,7 @@ from augcache.jitter import Jitter
 from augcache.keys import ContentKey
 from augcache.recipe import Recipe, Record
 from augcache.store import Store
+from augcache.stored import is_picture
 from augcache.views import NEEDS, check_view, render, segments, segments_image
 
 ON_MISS = ("error", "original", "compute")
@@ -52,10 +53,8 @@ class Lookup:
             Gives uint8 (H, W, 3); called only to compute a missing record.
         """
         record = self.store.get(self.recipe, key)
-        return record if record is not None else self.missing(key, what, pixels)
-
-    def missing(self, key: ContentKey, what: str, pixels: Callable[[], np.ndarray]) -> Record | None:
-        """Do for a picture without a record as `on_miss` says."""
+        if record is not None:
+            return record
         if self.on_miss == "original":
             return None
         if self.on_miss == "compute":
@@ -106,10 +105,13 @@ def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recip
         If the store holds no such recipe, or none or several that fit.
     """
     check_view(view)
-    return choose(store, recipe, lambda each: _fits(store, each, view), f"the view {view!r}")
+    return choose(store, recipe, lambda each: gives(store, each, view), f"the view {view!r}")
 
 
-def _fits(store: Store, recipe: Recipe, view: str) -> bool:
+def gives(store: Store, recipe: Recipe, view: str) -> bool:
+    """Whether a recipe's records hold what a view needs; the view "image" is a frame or copy itself."""
     key = next(store.keys(recipe), None)
     record = None if key is None else store.get(recipe, key)
-    return record is not None and all(name in record for name in NEEDS[view])
+    if record is None:
+        return False
+    return is_picture(record) if view == "image" else all(name in record for name in NEEDS[view])

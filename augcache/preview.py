@@ -17,10 +17,12 @@ from augcache.images import decode_views
 from augcache.jitter import Jitter
 from augcache.keys import ContentKey
 from augcache.listing import from_manifest
+from augcache.lookup import gives
 from augcache.recipe import Recipe
-from augcache.store import SUFFIX, Store
+from augcache.store import Store, source_folder
+from augcache.stored import is_picture
 from augcache.transforms.resize import pixels
-from augcache.views import NEEDS, render, segments
+from augcache.views import render, segments
 
 COLUMNS = ("original", "saliency", "segments", "cut", "re-coloured 1", "re-coloured 2", "re-coloured 3")
 _TILE = (208, 160)  # pixels
@@ -65,10 +67,10 @@ def write_sheet(
         If the store holds nothing to show, or several kinds of it, or the sheet cannot be written.
     """
     # Saliency first: where frames or copies lie beside what was computed from them, they are its originals.
-    kinds = [kind for kind in ("segments", "image") if any(_fits(store, each, kind) for each in store.recipes())]
-    chosen = choose(store, recipe, lambda each: _fits(store, each, (*kinds, "segments")[0]), "pictures or segments")
-    if _fits(store, chosen, "segments"):
-        folder = Path(source) if source is not None else _folder_of(store.path)
+    kinds = [kind for kind in ("segments", "image") if any(gives(store, each, kind) for each in store.recipes())]
+    chosen = choose(store, recipe, lambda each: gives(store, each, (*kinds, "segments")[0]), "pictures or segments")
+    if gives(store, chosen, "segments"):
+        folder = Path(source) if source is not None else source_folder(store.path)
         sheet = _table(store, chosen, count, folder)
     else:
         sheet = _grid(store, chosen, count * _GRID_COLUMNS)
@@ -77,14 +79,6 @@ def write_sheet(
     except (OSError, ValueError) as error:
         raise StoreError(f"{output}: the sheet cannot be written ({error}); give a name such as sheet.png") from error
     return str(output)
-
-
-def _fits(store: Store, recipe: Recipe, what: str) -> bool:
-    """Whether a recipe's records hold "segments", or a picture of their own."""
-    key = next(store.keys(recipe), None)
-    record = None if key is None else store.get(recipe, key)
-    names = (NEEDS["segments"],) if what == "segments" else (("image",), ("encoded",))
-    return record is not None and any(all(name in record for name in needed) for needed in names)
 
 
 def _spread(total: int, count: int) -> list[int]:
@@ -136,15 +130,11 @@ def _grid(store: Store, recipe: Recipe, count: int) -> Image.Image:
     return sheet
 
 
-def _folder_of(store: Path) -> Path | None:
-    return store.with_name(store.name.removesuffix(SUFFIX)) if store.name.endswith(SUFFIX) else None
-
-
 def _original(folder: Path | None, name: str, store: Store, key: ContentKey) -> np.ndarray | None:
     """Find the original: in its folder, or in the store as a frame or copy; None where it is not at hand."""
     for recipe in store.recipes():
         record = store.get(recipe, key)
-        if record is not None and ("image" in record or "encoded" in record):
+        if record is not None and is_picture(record):
             return pixels(record)
     try:
         return None if folder is None else decode_views((folder / name).read_bytes())[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from augcache.choice import choose
 from augcache.errors import SourceError
@@ -58,13 +60,8 @@ class StoredPictures(Pictures):
 
     def __init__(self, store: str | os.PathLike[str], recipe: Recipe | str | None = None) -> None:
         self.store = Store(store)
-        self.recipe = choose(self.store, recipe, self._has_pictures, "frames or copies")
+        self.recipe = choose(self.store, recipe, lambda each: lists_pictures(self.store, each), "frames or copies")
         self._count = sum(1 for _ in self.store.sources(self.recipe.digest))
-
-    def _has_pictures(self, recipe: Recipe) -> bool:
-        row: Source | None = next(self.store.sources(recipe.digest), None)
-        record = None if row is None else self.store.get(recipe, row.key)
-        return record is not None and ("image" in record or "encoded" in record)
 
     def __len__(self) -> int:
         return self._count
@@ -76,6 +73,18 @@ class StoredPictures(Pictures):
 
     def __repr__(self) -> str:
         return f"StoredPictures({str(self.store.path)!r}, {self._count} pictures)"
+
+
+def is_picture(record: Mapping[str, np.ndarray]) -> bool:
+    """Whether a record is of a frame or copy, of which `augcache.transforms.resize.pixels` makes the picture."""
+    return "image" in record or "encoded" in record
+
+
+def lists_pictures(store: Store, recipe: Recipe) -> bool:
+    """Whether the manifest lists frames or copies under a recipe."""
+    row: Source | None = next(store.sources(recipe.digest), None)
+    record = None if row is None else store.get(recipe, row.key)
+    return record is not None and is_picture(record)
 
 
 def is_store(path: Any) -> bool:

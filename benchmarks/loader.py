@@ -9,10 +9,8 @@ medians. A peer that is not installed is named as missing.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lookup import crops
+from lookup import prepared
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from augcache import HashedSaliencyDataset, Recipe, Store, build
+from augcache import HashedSaliencyDataset
 from augcache.jitter import Jitter
 from augcache.views import segments
 
@@ -203,19 +201,7 @@ def epoch(batches: Iterable[Any], expected: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", default="../shared/data/saliency", type=Path)
-    parser.add_argument("--pictures", type=int, default=5000)
-    parser.add_argument("--keep", type=Path, help="folder to make crops and store in, and to find them again")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = (arguments.keep or Path(scratch)) / "crops"
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            crops(arguments.data, arguments.pictures, folder)
-        recipe = Recipe("saliencycut")
-        store = Store(build(folder, recipe).store)
+    with prepared(__doc__) as (folder, store, recipe, scratch):
         records = [store.get(recipe, row.key) for row in store.sources()]
         maps = np.stack([np.asarray(record["labels"], np.uint8) for record in records if record is not None])
         palettes = [np.asarray(record["palette"]) for record in records if record is not None]
@@ -228,7 +214,7 @@ def main() -> None:
         }
         sizes = {name: (store.path / "data.mdb").stat().st_size for name in contenders}
         for name, make in PEERS.items():
-            where = Path(scratch) / make.__name__
+            where = scratch / make.__name__
             where.mkdir()
             try:
                 contenders[name] = make(where, maps, palettes)

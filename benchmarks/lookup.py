@@ -9,12 +9,13 @@ microseconds a sample, interleaved, as medians. Peers that are not installed are
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -64,13 +65,14 @@ def microseconds(steps: dict[str, Callable[[int], object]], samples: int) -> dic
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+@contextlib.contextmanager
+def prepared(description: str | None) -> Iterator[tuple[Path, Store, Recipe, Path]]:
+    """Read the command line; yield the folder of crops, the store of their records, its recipe, a scratch folder."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", default="../shared/data/saliency", type=Path)
     parser.add_argument("--pictures", type=int, default=5000)
     parser.add_argument("--keep", type=Path, help="folder to make the crops and the store in, and to find them again")
     arguments = parser.parse_args()
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = (arguments.keep or Path(scratch)) / "crops"
@@ -78,8 +80,13 @@ def main() -> None:
             folder.mkdir(parents=True)
             crops(arguments.data, arguments.pictures, folder)
         recipe = Recipe("saliencycut")
-        report = build(folder, recipe)
-        measure(folder, Store(report.store), recipe)
+        yield folder, Store(build(folder, recipe).store), recipe, Path(scratch)
+
+
+def main() -> None:
+    cv2.setNumThreads(1)
+    with prepared(__doc__) as (folder, store, recipe, _):
+        measure(folder, store, recipe)
 
 
 def measure(folder: Path, store: Store, recipe: Recipe) -> None:
