@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sized
@@ -12,8 +13,11 @@ from augcache.errors import RecipeError, SourceError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source
 from augcache.recipe import Recipe
+from augcache.report import Times
 from augcache.store import Batch, Store, store_path
 from augcache.workers import cpu_count
+
+log = logging.getLogger("augcache")
 
 # What a crash can cost at most: a batch is committed when either is reached.
 COMMIT_BYTES = 1 << 22
@@ -53,8 +57,8 @@ def open_store(source: Any, store: str | os.PathLike[str] | Store | None) -> Sto
 class Writer:
     """Gathers what a run finishes, and commits it when enough has gathered, and at the end, however that comes."""
 
-    def __init__(self, store: Store, recipe: Recipe, prefix: bytes = DECODED) -> None:
-        self.store, self.recipe, self.prefix = store, recipe, prefix
+    def __init__(self, store: Store, recipe: Recipe, times: Times, prefix: bytes = DECODED) -> None:
+        self.store, self.recipe, self.prefix, self.times = store, recipe, prefix, times
         self._renew()
 
     def _renew(self) -> None:
@@ -84,7 +88,9 @@ class Writer:
         batch = self.batch
         self._renew()
         if batch:
-            self.store.commit(self.recipe, batch, prefix=self.prefix)
+            with self.times.stage("write"):
+                self.store.commit(self.recipe, batch, prefix=self.prefix)
+            log.debug("committed %d records and %d rows", len(batch.records), len(batch.sources))
 
     def __enter__(self) -> Writer:
         return self

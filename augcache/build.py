@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,13 @@ from augcache.keys import ContentKey, content_key
 from augcache.manifest import Failure, Source
 from augcache.recipe import Recipe, Record
 from augcache.report import Progress, Report
+from augcache.runs import noted
 from augcache.sources import Item
 from augcache.store import Batch, Store
 from augcache.stored import open_pictures
 from augcache.workers import Crash, run
+
+log = logging.getLogger("augcache")
 
 # Items looked at together. Duplicates inside a chunk are found before anything is computed; the larger it is, the
 # less the wait for its last picture weighs.
@@ -77,15 +81,18 @@ def build(
     compute = recipe.bind()
     total, workers = count_items(items, limit), count_workers(workers)
     store = open_store(source, store)
-    state = _Build(recipe, compute, store, workers, level, Progress(total), progress)
-    with store.exclusive():
+    counts = Progress(total)
+    with store.exclusive(), noted(store, recipe, workers, counts, progress) as report:
+        state = _Build(recipe, compute, store, workers, level, counts, report)
         # The last picture of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.
         remaining = itertools.islice(items, total)
         while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(workers, 1))):
             state.chunk(chunk)
-    counts = state.counts
     seconds = time.monotonic() - started
-    return Report(total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex())
+    return Report(
+        total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex(),
+        counts.times.split(seconds),
+    )  # fmt: skip  # counts in a row
 
 
 Hashes = tuple[ContentKey, ContentKey | None, bytes, str]
@@ -123,14 +130,15 @@ class _Build:
     workers: int
     level: int
     counts: Progress
-    progress: Callable[[Progress], None] | None
+    report: Callable[[Progress], None]
 
     def chunk(self, items: list[Item]) -> None:
         """Bring one chunk of items into the store."""
         fresh = [item for item in items if not self._is_done(item)]
         self.counts.reused += len(items) - len(fresh)
         self._report()
-        hashed = self._hash(fresh)
+        with self.counts.times.stage("read"):
+            hashed = self._hash(fresh)
         jobs = self._jobs(hashed)
         reasons: dict[ContentKey, str] = {}
         try:
@@ -175,13 +183,15 @@ class _Build:
     def _compute(self, jobs: list[_Job]) -> Iterator[tuple[_Job, bytes | str]]:
         """Compute, and commit as results come in; yields the encoded record, or the reason for having none."""
         function = partial(compute_jobs, self.compute, self.level)
-        with Writer(self.store, self.recipe) as writer:
+        with Writer(self.store, self.recipe, self.counts.times) as writer:
             for group, results in run(function, groups(jobs, self.workers), workers=self.workers):
-                for job, result in zip(group, results, strict=True):
+                for job, timed in zip(group, results, strict=True):
+                    result, spent = (timed.reason, 0.0) if isinstance(timed, Crash) else timed
                     if isinstance(result, bytes):
+                        self.counts.times.item(spent)
                         writer.record(job.key, result)
                     self.counts.computed += isinstance(result, bytes) and not job.plain
-                    yield job, result.reason if isinstance(result, Crash) else result
+                    yield job, result
                 self._report()
                 writer.commit_if_due()
 
@@ -203,18 +213,20 @@ class _Build:
                 self.counts.reused += entry.seen not in computed or entry.seen in seen
                 seen.add(entry.seen)
         if batch:
-            self.store.commit(self.recipe, batch)
+            with self.counts.times.stage("write"):
+                self.store.commit(self.recipe, batch)
         self._fail(failures)
 
     def _fail(self, failures: list[Failure]) -> None:
         if failures:
             self.counts.failed += len(failures)
+            for failure in failures:
+                log.info("failed: %s: %s", failure.name, failure.reason)
             self.store.commit(self.recipe, Batch(failures=failures))
         self._report()
 
     def _report(self) -> None:
-        if self.progress is not None:
-            self.progress(self.counts)
+        self.report(self.counts)
 
 
 def hash_items(items: list[Item]) -> list[Hashes | str]:
@@ -231,19 +243,23 @@ def hash_items(items: list[Item]) -> list[Hashes | str]:
     return results
 
 
-def compute_jobs(compute: Callable[[Any], Record], level: int, jobs: list[_Job]) -> list[bytes | str]:
-    """Worker: the encoded record of each job, or the reason why there is none."""
+def compute_jobs(compute: Callable[[Any], Record], level: int, jobs: list[_Job]) -> list[tuple[bytes | str, float]]:
+    """Worker: the encoded record of each job, or the reason why there is none; and the transform's seconds."""
     return [_compute_one(compute, level, job) for job in jobs]
 
 
-def _compute_one(compute: Callable[[Any], Record], level: int, job: _Job) -> bytes | str:
+def _compute_one(compute: Callable[[Any], Record], level: int, job: _Job) -> tuple[bytes | str, float]:
     try:
         views = job.item.load()
         image = views.plain if job.plain else views.seen
         if content_key(image) != job.key:
-            return "changed while the build ran; run the same command again"
-        return codec.encode(compute(image), level=level)
+            return "changed while the build ran; run the same command again", 0.0
+        started = time.perf_counter()
+        record = compute(image)
+        spent = time.perf_counter() - started
+        return codec.encode(record, level=level), spent
     except AugcacheError as error:
-        return str(error)
+        return str(error), 0.0
     except Exception as error:  # noqa: BLE001  # a user's transform may raise anything, and one picture must not stop the rest
-        return f"the transform raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"the transform raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return reason, 0.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,9 +20,12 @@ from augcache.keys import ContentKey
 from augcache.manifest import Failure, Source, row_key
 from augcache.recipe import Recipe
 from augcache.report import Progress, Report
+from augcache.runs import noted
 from augcache.spool import Spool
 from augcache.store import Store
 from augcache.workers import Crash, run
+
+log = logging.getLogger("augcache")
 
 # Items handed out before the last of them is waited for.
 CHUNK_PER_WORKER = 512
@@ -67,11 +71,14 @@ class Ingested:
         Content key to the record, encoded or not, of every key in `rows`.
     reason : str
         Why there are none, or not all: what is beside it is kept, and the item is tried again the next time.
+    seconds : float
+        What it took; measured by `work_on`.
     """
 
     rows: list[Source] = field(default_factory=list)
     records: Mapping[ContentKey, bytes | Mapping[str, np.ndarray]] = field(default_factory=dict)
     reason: str = ""
+    seconds: float = 0.0
 
 
 def ingest(
@@ -131,13 +138,21 @@ def ingest(
     total, workers = count_items(items, limit), count_workers(workers)
     store = store if isinstance(store, Store) else Store(store, "w")
     counts = Progress(total)
-    state = _Ingest(recipe, store, partial(work_on, work, level), workers, group, counts, progress)
-    with store.exclusive(), Writer(store, recipe, recipe.digest) as writer:
+    function = partial(work_on, work, level)
+    with (
+        store.exclusive(),
+        noted(store, recipe, workers, counts, progress) as report,
+        Writer(store, recipe, counts.times, recipe.digest) as writer,
+    ):
+        state = _Ingest(recipe, store, function, workers, group, counts, report)
         remaining = itertools.islice(items, total)
         while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(workers, 1))):
             state.chunk(chunk, writer)
     seconds = time.monotonic() - started
-    return Report(total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex())
+    return Report(
+        total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex(),
+        counts.times.split(seconds),
+    )  # fmt: skip  # counts in a row
 
 
 @dataclass
@@ -148,19 +163,19 @@ class _Ingest:
     workers: int
     group: int
     counts: Progress
-    progress: Callable[[Progress], None] | None
+    report: Callable[[Progress], None]
 
     def chunk(self, items: list[Named], writer: Writer) -> None:
         earlier = {item.name: self._rows(item) for item in items}
         fresh = [item for item in items if not self._is_done(item, earlier[item.name])]
         self.counts.reused += len(items) - len(fresh)
-        self._report()
+        self.report(self.counts)
         for group, results in run(self.function, groups(fresh, self.workers, self.group), workers=self.workers):
             for item, result in zip(group, results, strict=True):
                 done = Ingested(reason=result.reason) if isinstance(result, Crash) else result
                 self._keep(item, done, earlier[item.name], writer)
             writer.commit_if_due()
-            self._report()
+            self.report(self.counts)
 
     def _rows(self, item: Named) -> list[Source]:
         prefix = self.recipe.digest
@@ -194,19 +209,22 @@ class _Ingest:
         writer.rows(result.rows, [row.row_key() for row in earlier])
         if result.reason:
             self.counts.failed += 1
+            log.info("failed: %s: %s", item.name, result.reason)
             writer.failure(Failure(item.name, result.reason, item.size, item.mtime_ns))
             return
+        self.counts.times.item(result.seconds)
         self.counts.computed += new > 0
         self.counts.reused += new == 0
-
-    def _report(self) -> None:
-        if self.progress is not None:
-            self.progress(self.counts)
 
 
 def work_on(work: Callable[[Any], Ingested], level: int, items: Iterable[Any]) -> list[Ingested]:
     """Worker: the result of each item, with its records encoded."""
-    return [_work_on_one(work, level, item) for item in items]
+    return [_timed(work, level, item) for item in items]
+
+
+def _timed(work: Callable[[Any], Ingested], level: int, item: Any) -> Ingested:
+    started = time.perf_counter()
+    return replace(_work_on_one(work, level, item), seconds=time.perf_counter() - started)
 
 
 def _work_on_one(work: Callable[[Any], Ingested], level: int, item: Any) -> Ingested:

@@ -67,7 +67,7 @@ class Source:
         fixed = _ROW.pack(
             self.key, self.digest, self.size, self.mtime_ns, frame, self.seconds, self.rotation, len(name), len(label)
         )
-        return _seal(fixed + name + label)
+        return seal(fixed + name + label)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Source:
@@ -79,7 +79,7 @@ class Source:
             If the bytes are no row.
         """
         try:
-            data = _unseal(data)
+            data = unseal(data)
             key, digest, size, mtime_ns, frame, seconds, rotation, name, label = _ROW.unpack_from(data)
             text = data[_ROW.size :]
             if len(text) != name + label:
@@ -114,24 +114,24 @@ class Failure:
 
     def to_bytes(self) -> bytes:
         """Row value."""
-        return _seal(json.dumps(asdict(self), ensure_ascii=True).encode())
+        return seal(json.dumps(asdict(self), ensure_ascii=True).encode())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Failure:
         """Read a row value back; raises `CorruptError`."""
         try:
-            raw = json.loads(_unseal(data))
+            raw = json.loads(unseal(data))
             return cls(str(raw["name"]), str(raw["reason"]), int(raw["size"]), int(raw["mtime_ns"]))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptError(f"failures: malformed row ({error!r})") from error
 
 
-def _seal(row: bytes) -> bytes:
+def seal(row: bytes) -> bytes:
     """Put a checksum before a row."""
     return xxhash.xxh3_64_digest(row) + row
 
 
-def _unseal(data: bytes) -> bytes:
+def unseal(data: bytes) -> bytes:
     """Check and remove the checksum; raises ValueError."""
     row = data[8:]
     if xxhash.xxh3_64_digest(row) != data[:8]:

@@ -1,0 +1,198 @@
+"""Each run of a build, noted in the store; and how far one has come, for `augcache info` in another terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from augcache.environment import Transaction
+from augcache.errors import AugcacheError, CorruptError
+from augcache.manifest import seal, unseal
+from augcache.recipe import Recipe
+from augcache.report import Progress
+from augcache.store import Store
+from augcache.tables import Databases, provenance
+
+log = logging.getLogger("augcache")
+
+_ROW = b"run"  # a row of the table "meta": this, the time of the start, the recipe's digest
+MOST_ROWS = 100  # the oldest make room, so that a build each hour does not grow its store for ever
+_FILE = "running.json"
+_SECONDS = 1.0  # between two writes of the file
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a build.
+
+    Attributes
+    ----------
+    recipe : str
+        Digest of the recipe, as hex.
+    started : int
+        Nanoseconds since 1970.
+    ended : str
+        "done", "interrupted" or "error".
+    seconds : float
+        Wall time.
+    total, computed, reused, failed : int
+        As in `Report`.
+    workers : int
+        Processes.
+    host : str
+        Name of the machine.
+    times : dict of str to float
+        As in `Report`.
+    pace : list of (int, int)
+        How many items took how long in their worker: pairs of a bin (`augcache.report.pace_bin`) and a count.
+    versions : dict of str to str
+        Of Python and of the packages that decide pixels and results.
+    """
+
+    recipe: str
+    started: int
+    ended: str
+    seconds: float
+    total: int
+    computed: int
+    reused: int
+    failed: int
+    workers: int
+    host: str
+    times: dict[str, float]
+    pace: list[tuple[int, int]]
+    versions: dict[str, str]
+
+
+@contextlib.contextmanager
+def noted(
+    store: Store, recipe: Recipe, workers: int, counts: Progress, progress: Callable[[Progress], None] | None
+) -> Iterator[Callable[[Progress], None]]:
+    """Note a run: while it goes on in a file beside the store's data, and at its end, however that comes, in the store.
+
+    Yields the callback to report progress to; it passes on to `progress`.
+    """
+    started, clock, ended = time.time_ns(), time.monotonic(), "error"
+    versions = {name: str(value) for name, value in provenance().items() if name != "created"}
+    fixed: dict[str, Any] = {"recipe": recipe.name, "digest": recipe.digest.hex(), "host": socket.gethostname()}
+    written = -_SECONDS
+
+    def report(now: Progress) -> None:
+        nonlocal written
+        seconds = time.monotonic() - clock
+        if seconds - written >= _SECONDS:
+            written = seconds
+            _announce(store.path, {**fixed, "pid": os.getpid(), "seconds": round(seconds, 1), **_counts(now)})
+        if progress is not None:
+            progress(now)
+
+    log.info("%s: %s, recipe %s, %d workers", store.path, recipe.name, recipe.digest.hex()[:8], workers)
+    try:
+        yield report
+        ended = "done"
+    except KeyboardInterrupt:
+        ended = "interrupted"
+        raise
+    finally:
+        seconds = time.monotonic() - clock
+        with contextlib.suppress(OSError):
+            (store.path / _FILE).unlink()
+        if counts.computed:
+            run = Run(
+                fixed["digest"], started, ended, round(seconds, 3), **_counts(counts), workers=workers,
+                host=fixed["host"], times=counts.times.split(seconds), pace=sorted(counts.times.pace.items()),
+                versions=versions,
+            )  # fmt: skip  # a row
+            with contextlib.suppress(AugcacheError):  # a full disk: the build's own error is the one to show
+                _add(store, recipe, run)
+        log.info("%s: %s after %.1f s: %s", store.path, ended, seconds, _counts(counts))
+
+
+def _counts(now: Progress) -> dict[str, int]:
+    return {"total": now.total, "computed": now.computed, "reused": now.reused, "failed": now.failed}
+
+
+def _add(store: Store, recipe: Recipe, run: Run) -> None:
+    key = _ROW + run.started.to_bytes(8, "big") + recipe.digest
+
+    def work(transaction: Transaction, databases: Databases) -> None:
+        transaction.put(key, seal(json.dumps(asdict(run)).encode()), db=databases[b"meta"])
+        for old in earlier:
+            transaction.delete(old, db=databases[b"meta"])
+
+    earlier = [row for row, _ in store.scan(b"meta", _ROW, values=False)][: -MOST_ROWS + 1]
+    store.write(work)
+
+
+def runs(store: Store, recipe: Recipe | None = None) -> list[Run]:
+    """Return the runs that added to a store, oldest first; of one recipe, or of all.
+
+    Raises
+    ------
+    CorruptError
+        If a row is malformed.
+    """
+    found = []
+    for key, value in store.scan(b"meta", _ROW):
+        if recipe is not None and not key.endswith(recipe.digest):
+            continue
+        try:
+            row = json.loads(unseal(value))
+            pace = [(int(number), int(count)) for number, count in row.pop("pace")]
+            found.append(Run(**row, pace=pace))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CorruptError(
+                f"{store.path}: a note of a run is malformed ({error!r}); copy the store again"
+            ) from error
+    return found
+
+
+def running(store: Path) -> dict[str, Any] | None:
+    """Return how far the build that writes to a store has come, or None where none does.
+
+    Returns
+    -------
+    dict
+        `recipe` (name), `digest`, `host`, `pid`, `seconds` (since its start), `total`, `computed`, `reused`, `failed`,
+        `age` (seconds since it said so), and `alive`: False where it was killed, and the counts are its last.
+    """
+    path = store / _FILE
+    try:
+        raw = json.loads(path.read_bytes())
+        age = time.time() - path.stat().st_mtime
+        known = {name: raw[name] for name in ("recipe", "digest", "host", "pid", "seconds", *_counts(Progress(0)))}
+        alive = known["host"] != socket.gethostname() or _is_alive(int(known["pid"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # a note for people: without it there is less to say, and nothing wrong
+    return {**known, "age": round(max(0.0, age), 1), "alive": alive}
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's process
+    return True
+
+
+def _announce(folder: Path, note: dict[str, Any]) -> None:
+    """Put the file in place at once, so that nobody reads half of it."""
+    aside = folder / f".{_FILE}"
+    with contextlib.suppress(OSError):  # a note for people must not stop a build
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+        # O_EXCL follows no link that somebody has put there.
+        file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(file, "w") as out:
+            json.dump(note, out)
+        aside.replace(folder / _FILE)
