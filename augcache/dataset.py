@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
-from augcache.codec import StoredRecord
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images import as_pixels, decode_views
-from augcache.keys import content_key
 from augcache.listing import Listing, from_folder, from_manifest
 from augcache.lookup import Lookup, choose_recipe
-from augcache.recipe import Recipe, Record
-from augcache.recolour import PaletteJitter, indexed
+from augcache.recipe import Recipe
+from augcache.recolour import PaletteJitter
+from augcache.sample import OUTPUTS, Sample, output_of
 from augcache.store import Store, store_path
-
-OUTPUTS = ("pil", "array", "tensor", "indexed")
-
-
-def _uniform(shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform numbers from torch's generator, which DataLoader seeds anew in each worker and epoch."""
-    return torch.rand(shape).numpy()
-
-
-def _view(lookup: Lookup, record: StoredRecord | Record, original: np.ndarray | None, output: str) -> Any:
-    """Give a record's view as the wanted type."""
-    if output == "indexed":
-        return indexed(record["labels"], record["palette"])
-    if output == "tensor":
-        return torch.from_numpy(lookup.picture(record, original, _uniform, "planes"))
-    return lookup.picture(record, original, _uniform, output)
-
-
-def _output_of(image: Any) -> str:
-    """Which of `OUTPUTS` a picture is."""
-    if isinstance(image, Image.Image):
-        return "pil"
-    return "tensor" if isinstance(image, torch.Tensor) else "array"
 
 
 class SaliencyLookup:
@@ -91,12 +65,11 @@ class SaliencyLookup:
 
     def __call__(self, image: Any) -> Any:
         """Return the picture or its view."""
-        lookup = self.lookup
-        if lookup.p < 1 and float(_uniform(())) >= lookup.p:
-            return image
-        pixels = as_pixels(image)
-        record = lookup.record(content_key(pixels), "this picture", lambda: pixels)
-        return image if record is None else _view(lookup, record, pixels, _output_of(image))
+        return self.sample(image).draw()
+
+    def sample(self, image: Any, output: str | None = None) -> Sample:
+        """Return what draws from one picture, in the form it came in or another."""
+        return Sample(self.lookup, output or output_of(image), "this picture", lambda: as_pixels(image), None, image)
 
     def __repr__(self) -> str:
         lookup = self.lookup
@@ -115,13 +88,15 @@ class HashedSaliencyDataset(Dataset[Any]):
         Default for a folder: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     recipe, view, p, jitter, on_miss
         As for `SaliencyLookup`.
-    output : {"pil", "array", "tensor", "indexed"}, optional
-        Type of the pictures of a folder or store: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor; or the
-        index map and palette, for `PaletteJitter` to colour a whole batch on its device, which sends a third of the
-        bytes to the training process (needs ``view="segments"`` and ``p=1``; `jitter` is then not used here).
-        Default "pil". A wrapped data set's pictures keep the type they come in.
-    transform : callable, optional
-        Applied to the picture after the replacement.
+    output : {"pil", "array", "tensor", "indexed", "masks"}, optional
+        Type of the pictures of a folder or store: PIL image (the default), uint8 (H, W, 3) array or uint8 (3, H, W)
+        tensor; those of a wrapped data set keep the type they come in. "indexed": the index map and palette, for
+        `PaletteJitter` to colour a whole batch on its device, which sends a third of the bytes to the training
+        process (needs ``view="segments"`` and ``p=1``; `jitter` is then not used here). "masks": a dict of the
+        picture and its maps, which torchvision's v2 transforms crop and turn as one; see `augcache.sample.masks`.
+    transform : callable or sequence of callables, optional
+        Applied to the picture after the replacement. With a sequence the picture becomes a list of views, one for
+        each: original or stored view and its colours are drawn anew for every one of them, and read once.
     check : bool
         Whether a folder is compared with the manifest when the data set opens. False trusts the manifest.
 
@@ -151,23 +126,29 @@ class HashedSaliencyDataset(Dataset[Any]):
         jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # holds no state, so sharing it is safe
         on_miss: str = "error",
         output: str | None = None,
-        transform: Callable[[Any], Any] | None = None,
+        transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
         check: bool = True,
     ) -> None:
         if output not in (None, *OUTPUTS):
             raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
         self.folder = Path(base) if isinstance(base, str | os.PathLike) else None
         self.base: Any = None if self.folder is not None else base
-        if self.base is not None and output is not None:
-            raise RecipeError("output= is for folders and stores; a wrapped data set's pictures keep their type")
+        if self.base is not None and output in ("pil", "array", "tensor"):
+            raise RecipeError(
+                f"output={output!r} is for folders and stores; a wrapped data set's pictures keep their type"
+            )
         if output == "indexed" and (view != "segments" or p < 1 or on_miss == "original"):
             raise RecipeError("output='indexed' needs view='segments', p=1 and on_miss other than 'original'")
+        if output == "masks" and on_miss == "original":
+            raise RecipeError(
+                "output='masks' needs on_miss other than 'original': a picture without record has no maps"
+            )
         if store is None and self.folder is None:
             raise SourceError("give store=: without a folder there is no default for it")
         opened = store if isinstance(store, Store) else Store(store_path(self.folder or "", store))
         self.lookup_transform = SaliencyLookup(opened, recipe=recipe, view=view, p=p, jitter=jitter, on_miss=on_miss)
         self.lookup: Lookup = self.lookup_transform.lookup
-        self.output = output or "pil"
+        self.output = output if self.base is not None else output or "pil"
         self.transform = transform
         self.listing: Listing | None = None
         if self.folder is not None and check:
@@ -189,23 +170,7 @@ class HashedSaliencyDataset(Dataset[Any]):
             return self._wrapped(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} pictures")  # ends a plain for loop
-        return self._item(self.listing, index, self._listed(self.listing, index))
-
-    def _item(self, listing: Listing, index: int, picture: Any) -> tuple[Any, int]:
-        return (picture if self.transform is None else self.transform(picture)), int(listing.targets[index])
-
-    def _wrapped(self, index: int) -> Any:
-        item = self.base[index]
-        name: Any = None if not isinstance(item, tuple | list | dict) else "image" if isinstance(item, dict) else 0
-        if isinstance(item, dict) and name not in item:
-            raise SourceError(f"item {index} is a dict without 'image'; it has: {', '.join(map(str, item))}")
-        try:
-            picture = self.lookup_transform(item if name is None else item[name])
-        except (MissError, SourceError) as error:
-            raise type(error)(f"item {index}: {error}") from error
-        if self.transform is not None:
-            picture = self.transform(picture)
-        return picture if name is None else _replaced(item, name, picture)
+        return self._item(self._sample(self.listing, index), index)
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Give a batch, as a DataLoader asks for it; its records are read in one transaction."""
@@ -217,31 +182,43 @@ class HashedSaliencyDataset(Dataset[Any]):
         records.reverse()  # popped one by one, so that no more than one decoded index map is held
         items = []
         for index, key in zip(indices, keys, strict=True):
+            sample = self._sample(listing, index)
             record = None if key is None else records.pop()
-            if record is None:
-                items.append(self[index])  # a miss
-            else:
-                items.append(self._item(listing, index, _view(self.lookup, record, None, self.output)))
+            if record is not None:
+                sample.record = record
+            items.append(self._item(sample, index))
         return items
 
-    def _listed(self, listing: Listing, index: int) -> Any:
-        lookup = self.lookup
-        if lookup.p < 1 and float(_uniform(())) >= lookup.p:
-            return self._as_read(self._original(listing, index))
-        key, name = listing.key(index), listing.names[index]
-        original = self._original(listing, index) if lookup.view == "cutout" or key is None else None
-        if key is None and original is not None:
-            key = content_key(original)  # new or changed: it may be a picture that the store knows by another name
-        assert key is not None  # one of the two
-        record = lookup.record(key, name, lambda: self._original(listing, index))
-        if record is None:
-            return self._as_read(self._original(listing, index))
-        return _view(lookup, record, original, self.output)
+    def _sample(self, listing: Listing, index: int) -> Sample:
+        """Return what draws from one picture of the folder or store; one that is new or changed has no key yet."""
+        name = listing.names[index]
+        return Sample(
+            self.lookup, self.output or "pil", name, lambda: self._original(listing, index), listing.key(index)
+        )
 
-    def _as_read(self, pixels: np.ndarray) -> Any:
-        if self.output == "pil":
-            return Image.fromarray(pixels)
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()) if self.output == "tensor" else pixels
+    def _item(self, sample: Sample, index: int) -> tuple[Any, int]:
+        assert self.listing is not None
+        return self._views(sample), int(self.listing.targets[index])
+
+    def _views(self, sample: Sample) -> Any:
+        """Draw once, or once for each of several transforms."""
+        if self.transform is None:
+            return sample.draw()
+        if isinstance(self.transform, Sequence):
+            return [transform(sample.draw()) for transform in self.transform]
+        return self.transform(sample.draw())
+
+    def _wrapped(self, index: int) -> Any:
+        item = self.base[index]
+        name: Any = None if not isinstance(item, tuple | list | dict) else "image" if isinstance(item, dict) else 0
+        if isinstance(item, dict) and name not in item:
+            raise SourceError(f"item {index} is a dict without 'image'; it has: {', '.join(map(str, item))}")
+        sample = self.lookup_transform.sample(item if name is None else item[name], self.output)
+        try:
+            picture = self._views(sample)
+        except (MissError, SourceError) as error:
+            raise type(error)(f"item {index}: {error}") from error
+        return picture if name is None else replaced(item, name, picture)
 
     def _original(self, listing: Listing, index: int) -> np.ndarray:
         name = listing.names[index]
@@ -267,7 +244,7 @@ class HashedSaliencyDataset(Dataset[Any]):
         )
 
 
-def _replaced(item: Any, name: Any, picture: Any) -> Any:
+def replaced(item: Any, name: Any, picture: Any) -> Any:
     """Copy of an item with another picture, of the same type."""
     if isinstance(item, dict):
         return {**item, name: picture}
