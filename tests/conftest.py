@@ -1,5 +1,6 @@
 """Shared fixtures: the sample pictures of the repository, and the larger test data where it is at hand."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[1]
+
+# For the processes that tests start: on PYTHONPATH, as `sitecustomize`. For the tests themselves: here.
+TORCHVISION_OPS = REPOSITORY / "tests" / "torchvision_ops"
+runpy.run_path(str(TORCHVISION_OPS / "sitecustomize.py"))
 
 
 def pytest_addoption(parser):
