@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 
 # A module imports only from lines above its own.
 LAYERS = [
-    ["_version", "errors", "report"],
+    ["_version", "errors", "report", "words"],
     ["extras", "keys", "codec", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],
-    ["spool", "video"],
+    ["spool", "video", "engines"],
     ["manifest", "images", "environment", "transforms"],
     ["tables", "sources", "workers"],
     ["store", "views"],
-    ["runs", "batching", "listing", "choice", "entries"],
+    ["runs", "batching", "listing", "choice", "entries", "misses"],
     ["stored"],
     ["build", "ingest"],
     ["lookup", "testing", "console"],
@@ -34,7 +34,10 @@ LAYERS = [
 ONLY_IN = {
     "torch": {"recolour", "sample", "dataset", "cached", "clips", "outputs", "policies"},
     "lmdb": {"environment"},
-    "joblib": {"workers"},
+    "joblib": {"engines"},
+    "distributed": {"engines"},
+    "ray": {"engines"},
+    "fsspec": {"sources"},
     "click": {"cli"},
     "av": {"video"},
     "numba": {"transforms"},
