@@ -16,7 +16,7 @@ import click
 
 from augcache import __version__
 from augcache.build import build
-from augcache.cli_common import BUG, ERROR, INTERRUPTED, OK, USAGE, run_build, running, say, stacked
+from augcache.cli_common import BUG, ERROR, INTERRUPTED, OK, USAGE, run_build, running, say, stacked, verbose_option
 from augcache.cli_upkeep import COMMANDS
 from augcache.errors import AugcacheError
 from augcache.recipe import Recipe
@@ -26,9 +26,11 @@ from augcache.store import store_path
 from augcache.stored import open_pictures
 
 _building = stacked(
-    click.argument("src", metavar="SRC", required=False),
+    click.argument("src", metavar="SRC", required=False, type=click.Path()),
     click.option("--dataset", metavar="MODULE:FUNCTION", help="Instead of SRC: a map-style data set; needs --store."),
-    click.option("--annotations", metavar="FILE", help="Annotations of COCO's or iNaturalist's form, for SRC."),
+    click.option(
+        "--annotations", type=click.Path(), metavar="FILE", help="Annotations of COCO's or iNaturalist's form, for SRC."
+    ),
     click.option("--keep", multiple=True, metavar="FIELD=A,B", help="Only categories of which this holds."),
     click.option("--split", help="Of CIFAR or STL-10: train, test or unlabeled.  [default: train]"),
     running,
@@ -78,7 +80,12 @@ def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> in
     show_default=True,
     help="How a copy is stored: raw and webp are lossless, jpeg (quality 95) is not.",
 )
-@click.option("--masks", metavar="DIR", help="Label images of the pictures' names, resized with nearest neighbour.")
+@click.option(
+    "--masks",
+    type=click.Path(),
+    metavar="DIR",
+    help="Label images of the pictures' names, resized with nearest neighbour.",
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), help="List larger pictures as failures.")
 def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **options: Any) -> int:
     """Store a copy of fixed size of every picture under SRC.
@@ -94,7 +101,7 @@ def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **op
 
 
 @cli.command("extract-frames")
-@click.argument("src")
+@click.argument("src", type=click.Path())
 @click.option("--every", type=click.IntRange(min=1), help="Frames 0, N, 2N ... of each video.")
 @click.option("--seconds", type=float, help="The first frame at or after each of 0, S, 2S ... seconds.")
 @click.option("--keyframes", is_flag=True, help="The key frames.")
@@ -179,13 +186,16 @@ def _build(
 
 for _command in COMMANDS:
     cli.add_command(_command)
+for _command in cli.commands.values():
+    verbose_option(_command)
 
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
     # A console script does not look for modules where it is run, but --transform mypkg.mod:fn must find them.
     sys.path.insert(0, os.getcwd())
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # batch systems stop a job so
+    # Batch systems stop a job so. Not the handler of SIGINT: a shell has it ignored in what it starts with '&'.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli(standalone_mode=False)
     except click.UsageError as error:

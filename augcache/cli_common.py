@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from typing import Any
 import click
 
 from augcache.recipe import Recipe
-from augcache.report import Report
+from augcache.report import Progress, Report
+from augcache.words import date_text, duration_text, pace_text, short_path, size_text
 
 OK, ERROR, USAGE, BUG, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -31,8 +34,9 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
+store_argument = click.argument("store", type=click.Path())  # a path, so that a shell can complete it
 running = stacked(
-    click.option("--store", help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
+    click.option("--store", type=click.Path(), help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
     click.option(
         "--workers",
         type=click.IntRange(min=0),
@@ -48,19 +52,34 @@ running = stacked(
 )
 
 
+# What a first run waits for before its first result.
+_STARTS = {"saliencycut": "starting (the first time, it compiles for half a minute)"}
+
+
 def run_build(
     run: Callable[..., Report], items: Any, recipe: Recipe, path: Path, *, quiet: bool, as_json: bool, **options: Any
 ) -> int:
     """Run a build of any kind under a progress display, and print its report."""
     from augcache import console  # rich, only where something runs
 
+    latest = Progress(len(items))
     try:
-        with console.show(recipe.name, quiet=quiet) as progress:
-            report = run(items, recipe, path, progress=progress, **options)
+        with console.show(recipe.name, quiet=quiet, start=_STARTS.get(recipe.name, "starting")) as progress:
+
+            def watch(counts: Progress) -> None:
+                nonlocal latest
+                latest = counts
+                progress(counts)
+
+            report = run(items, recipe, path, progress=watch, **options)
     except KeyboardInterrupt:
-        say(f"interrupted: what is finished is kept in {path}; run the same command again to go on")
+        say(
+            f"interrupted: {latest.done} of {latest.total} are finished and kept in {short_path(path)}; "
+            "run the same command again to go on"
+        )
         return INTERRUPTED
-    print_result(report, as_json)
+    if as_json or quiet or not sys.stdout.isatty():
+        print_result(report, as_json)  # on a terminal the summary says the same
     if not quiet:
         say(summary(report))
     return SOME_FAILED if report.failed else OK
@@ -68,14 +87,17 @@ def run_build(
 
 def summary(report: Report) -> str:
     """Say in two or three lines what was done and what can be done next."""
-    rate = f", {report.computed / report.seconds:.1f}/s" if report.computed and report.seconds else ""
+    store, pace = short_path(report.store), pace_text(report.computed, 0, report.seconds)
     lines = [
-        f"{report.computed} computed, {report.reused} reused, {report.failed} failed in {report.seconds:.1f} s{rate}"
+        f"{report.computed} computed, {report.reused} reused, {report.failed} failed in "
+        f"{duration_text(report.seconds)}{pace and ', '}{pace}"
     ]
+    if report.computed:
+        lines.append("Of that: " + ", ".join(f"{name} {duration_text(took)}" for name, took in report.times.items()))
     if report.failed:
-        lines.append(f"Why they failed: augcache failures {report.store}")
+        lines.append(f"Why they failed: augcache failures {store}")
     if report.computed + report.reused:
-        lines.append(f"Look at it: augcache preview {report.store} -o sheet.png")
+        lines.append(f"Look at it: augcache report {store} -o report.html")
     return "\n".join(lines)
 
 
@@ -95,15 +117,44 @@ def print_result(result: Any, as_json: bool) -> None:
         return
     for name, value in values.items():
         rows = value if isinstance(value, list) else None
-        click.echo(f"{name}: {_text(value) if rows is None else ''}".rstrip())
+        click.echo(f"{name}: {_text(name, value) if rows is None else ''}".rstrip())
         for row in rows or ():
-            click.echo("  - " + "\n    ".join(f"{key}: {_text(entry)}" for key, entry in row.items()))
+            click.echo("  - " + "\n    ".join(f"{key}: {_text(key, entry)}" for key, entry in row.items()))
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={entry}" for key, entry in value.items())
+        return ", ".join(f"{key}={_text(key, entry)}" for key, entry in value.items())
+    if name == "created" and isinstance(value, int):
+        return date_text(value)
+    if name == "bytes":
+        return f"{value} ({size_text(value)})"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+class _ToStderr(logging.Handler):
+    """Log lines as messages: through click, which finds the stderr of the moment, so a live bar stays whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def _log(_context: click.Context, _option: click.Parameter, count: int) -> None:
+    if count:
+        logger, handler = logging.getLogger("augcache"), _ToStderr()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.INFO if count == 1 else logging.DEBUG)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=_log,
+    help="Log what is done on stderr; -vv each commit, too.",
+)
 
 
 def say(text: str) -> None:

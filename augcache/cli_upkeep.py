@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
-from augcache.cli_common import ERROR, OK, SOME_FAILED, json_option, print_result, quiet_option, say, watched
+from augcache.cli_common import (
+    ERROR,
+    OK,
+    SOME_FAILED,
+    json_option,
+    print_result,
+    quiet_option,
+    say,
+    store_argument,
+    watched,
+)
+from augcache.runs import running, running_text
 from augcache.store import Store
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @json_option
 def info(store: str, as_json: bool) -> int:
-    """Show what is in STORE: entries, sources, failures, bytes, recipes."""
-    print_result(Store(store).info(), as_json)
+    """Show what is in STORE: entries, sources, failures, bytes, recipes; and how far a running build is."""
+    found, now = Store(store).info(), running(Path(store))
+    if as_json:
+        click.echo(json.dumps({**dataclasses.asdict(found), "running": now}, indent=2))
+        return OK
+    print_result(found, as_json)
+    if now is not None:
+        click.echo(f"running: {running_text(now)}")
     return OK
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @json_option
 def failures(store: str, as_json: bool) -> int:
     """List the sources that gave no entry, and why."""
@@ -35,11 +53,11 @@ def failures(store: str, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("store")
-@click.option("-o", "--output", default="sheet.png", show_default=True, help="Picture to write.")
+@store_argument
+@click.option("-o", "--output", type=click.Path(), default="sheet.png", show_default=True, help="Picture to write.")
 @click.option("--count", type=click.IntRange(1, 200), default=6, show_default=True, help="Rows.")
 @click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
-@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
+@click.option("--source", type=click.Path(), help="Folder of the originals.  [default: STORE without .augcache]")
 def preview(store: str, output: str, count: int, recipe: str | None, source: str | None) -> int:
     """Draw a contact sheet: original, saliency, segments, cut, re-coloured."""
     from augcache.preview import write_sheet  # cv2, only here
@@ -49,10 +67,10 @@ def preview(store: str, output: str, count: int, recipe: str | None, source: str
 
 
 @click.command("verify")
-@click.argument("store")
+@store_argument
 @click.option("--recompute", type=click.IntRange(min=0), default=0, metavar="N", help="Compute N entries anew.")
 @click.option("--sources", is_flag=True, help="List the sources that changed, vanished or are new.")
-@click.option("--source", help="Folder of the originals.  [default: STORE without .augcache]")
+@click.option("--source", type=click.Path(), help="Folder of the originals.  [default: STORE without .augcache]")
 @quiet_option
 @json_option
 def verify_store(store: str, quiet: bool, as_json: bool, **options: Any) -> int:
@@ -70,8 +88,8 @@ def verify_store(store: str, quiet: bool, as_json: bool, **options: Any) -> int:
 
 
 @click.command("merge")
-@click.argument("dst")
-@click.argument("src", nargs=-1, required=True)
+@click.argument("dst", type=click.Path())
+@click.argument("src", nargs=-1, required=True, type=click.Path())
 @quiet_option
 @json_option
 def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> int:
@@ -88,7 +106,7 @@ def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> 
 
 
 @click.command("prune")
-@click.argument("store")
+@store_argument
 @click.option("--recipe", required=True, help="Start of the recipe's digest; see 'augcache info'.")
 @quiet_option
 @json_option
@@ -102,7 +120,7 @@ def prune_recipe(store: str, recipe: str, quiet: bool, as_json: bool) -> int:
 
 
 @click.command("compact")
-@click.argument("store")
+@store_argument
 @quiet_option
 @json_option
 def compact_store(store: str, quiet: bool, as_json: bool) -> int:
@@ -114,12 +132,14 @@ def compact_store(store: str, quiet: bool, as_json: bool) -> int:
 
 
 @click.command("export")
-@click.argument("store")
-@click.argument("directory", metavar="DIR")
+@store_argument
+@click.argument("directory", metavar="DIR", type=click.Path())
 @click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which picture.")
 @click.option("--format", type=click.Choice(["png", "webdataset", "parquet"]), default="png", show_default=True)
 @click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
-@click.option("--source", help="Folder of the originals, for cutout.  [default: STORE without .augcache]")
+@click.option(
+    "--source", type=click.Path(), help="Folder of the originals, for cutout.  [default: STORE without .augcache]"
+)
 @quiet_option
 @json_option
 def export_pictures(store: str, directory: str, quiet: bool, as_json: bool, **options: Any) -> int:

@@ -7,68 +7,78 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from augcache.report import Progress
+from augcache.words import pace_text
 
 PLAIN_SECONDS = 10.0  # between two lines where nobody watches live
 
 
 @contextmanager
-def show(what: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
-    """Yield the callback that `build` reports its progress to."""
+def show(what: str, *, quiet: bool = False, start: str = "starting") -> Iterator[Callable[[Progress], None]]:
+    """Yield the callback that `build` reports its progress to; `start` is shown until the first result."""
     console = Console(stderr=True)
     if quiet:
         yield lambda _counts: None
     elif console.is_terminal:
-        with _bar(console) as bar:
-            bar.add_task(what, total=None, rate="", failed="")
-            yield lambda counts: _update(bar, counts)
+        shown = _Bar(what, console, start)
+        with shown.bar:
+            yield shown
     else:
-        yield _Lines(what, console)
+        yield _Lines(what, console, start)
 
 
-def _bar(console: Console) -> Bar:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("[red]{task.fields[failed]}"),
-    )
-    return Bar(*columns, console=console, transient=True)
+class _Pace:
+    """Items a second since the first that was computed, which may have waited for a compiler."""
+
+    def __init__(self, start: str) -> None:
+        self.start, self.begun = start, False
+        self.time, self.worked = time.monotonic(), 0
+
+    def __call__(self, counts: Progress) -> str:
+        now = time.monotonic()
+        if not self.begun:
+            self.time, self.worked, self.begun = now, counts.worked, counts.computed > 0
+        if not counts.computed:
+            return self.start if counts.done < counts.total else ""
+        return pace_text(counts.worked - self.worked, counts.total - counts.done, now - self.time)
 
 
-def _update(bar: Bar, counts: Progress) -> None:
-    elapsed = bar.tasks[0].elapsed or 0.0
-    rate = f"{counts.done / elapsed:.1f}/s" if elapsed > 1 else ""
-    failed = f"{counts.failed} failed" if counts.failed else ""
-    bar.update(bar.tasks[0].id, total=counts.total, completed=counts.done, rate=rate, failed=failed)
+class _Bar:
+    """A line that is drawn anew, for a person who watches."""
+
+    def __init__(self, what: str, console: Console, start: str) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
+            TextColumn("[red]{task.fields[failed]}"),
+        )
+        self.bar = Bar(*columns, console=console, transient=True)
+        self.task = self.bar.add_task(what, total=None, pace=start, failed="")
+        self.pace = _Pace(start)
+
+    def __call__(self, counts: Progress) -> None:
+        failed = f"{counts.failed} failed" if counts.failed else ""
+        pace = self.pace(counts)
+        self.bar.update(self.task, total=counts.total, completed=counts.done, pace=pace, failed=failed)
 
 
 class _Lines:
     """A line every `PLAIN_SECONDS`, for logs and pipes."""
 
-    def __init__(self, what: str, console: Console) -> None:
-        self.what, self.console = what, console
+    def __init__(self, what: str, console: Console, start: str) -> None:
+        self.what, self.console, self.pace = what, console, _Pace(start)
         self.last = time.monotonic()
-        # The first results may have waited for kernels to compile, and say nothing of those to come.
-        self.from_time, self.from_done = self.last, 0
 
     def __call__(self, counts: Progress) -> None:
-        now = time.monotonic()
-        if not self.from_done and counts.done:
-            self.from_time, self.from_done = now, counts.done
+        now, pace = time.monotonic(), self.pace(counts)
         if now - self.last < PLAIN_SECONDS:
             return
         self.last = now
-        rate = (counts.done - self.from_done) / (now - self.from_time) if now > self.from_time else 0
-        pace = f", {rate:.1f}/s, about {(counts.total - counts.done) / rate:.0f} s left" if rate else ""
-        failed = f", {counts.failed} failed" if counts.failed else ""
-        self.console.print(
-            f"{self.what}: {counts.done}/{counts.total}{pace}{failed}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        failed = f"{counts.failed} failed" if counts.failed else ""
+        parts = (f"{self.what}: {counts.done}/{counts.total}", pace, failed)
+        self.console.print(", ".join(filter(None, parts)), highlight=False, soft_wrap=True)

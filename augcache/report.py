@@ -102,3 +102,8 @@ class Progress:
     def done(self) -> int:
         """Pictures dealt with."""
         return self.computed + self.reused + self.failed
+
+    @property
+    def worked(self) -> int:
+        """Pictures that took work; those that were there already say nothing about the pace."""
+        return self.computed + self.failed

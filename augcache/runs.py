@@ -20,6 +20,7 @@ from augcache.recipe import Recipe
 from augcache.report import Progress
 from augcache.store import Store
 from augcache.tables import Databases, provenance
+from augcache.words import duration_text, pace_text
 
 log = logging.getLogger("augcache")
 
@@ -173,6 +174,20 @@ def running(store: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None  # a note for people: without it there is less to say, and nothing wrong
     return {**known, "age": round(max(0.0, age), 1), "alive": alive}
+
+
+def running_text(now: dict[str, Any]) -> str:
+    """Say what `running` found in one line."""
+    done = now["computed"] + now["reused"] + now["failed"]
+    parts = [f"{now['recipe']}, {done} of {now['total']} done"]
+    if now["alive"]:
+        parts.append(pace_text(now["computed"] + now["failed"], now["total"] - done, now["seconds"]))
+    parts.append(f"{now['failed']} failed" if now["failed"] else "")
+    told = ", ".join(part for part in parts if part)
+    where = f"process {now['pid']} on {now['host']}"
+    if now["alive"]:
+        return f"{told} ({where}, {duration_text(now['age'])} ago)"
+    return f"stopped: {told} ({where} was killed {duration_text(now['age'])} ago); run the same command again to go on"
 
 
 def _is_alive(pid: int) -> bool:
