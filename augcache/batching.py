@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sized
 from types import TracebackType
 from typing import Any
 
-from augcache.errors import RecipeError, SourceError
+from augcache.errors import SourceError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source
 from augcache.recipe import Recipe
 from augcache.report import Times
 from augcache.store import Batch, Store, store_path
-from augcache.workers import cpu_count
 
 log = logging.getLogger("augcache")
 
@@ -30,13 +29,6 @@ def count_items(items: Sized, limit: int | None) -> int:
     if total <= 0:
         raise SourceError(f"{items!r}: no pictures to work on; give a folder that has some, and a limit above 0")
     return total
-
-
-def count_workers(workers: int | None) -> int:
-    """Return the number of processes, all cores by default; raises `RecipeError` for a negative one."""
-    if workers is not None and workers < 0:
-        raise RecipeError(f"workers {workers}: give 0 (in this process) or more")
-    return cpu_count() if workers is None else workers
 
 
 def groups(jobs: list[Any], workers: int, largest: int = 16) -> Iterator[list[Any]]:

@@ -12,17 +12,17 @@ from functools import partial
 from typing import Any
 
 from augcache import codec
-from augcache.batching import Writer, count_items, count_workers, groups, open_store
+from augcache.batching import Writer, count_items, groups, open_store
 from augcache.errors import AugcacheError, SourceError
 from augcache.keys import ContentKey, content_key
 from augcache.manifest import Failure, Source
 from augcache.recipe import Recipe, Record
 from augcache.report import Progress, Report
 from augcache.runs import noted
-from augcache.sources import Item
+from augcache.sources import Item, sharded
 from augcache.store import Batch, Store
 from augcache.stored import open_pictures
-from augcache.workers import Crash, run
+from augcache.workers import Crash, Pool, open_pool
 
 log = logging.getLogger("augcache")
 
@@ -39,6 +39,9 @@ def build(
     workers: int | None = None,
     limit: int | None = None,
     level: int = 9,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Compute a recipe's record for every distinct picture of a source that the store has none for.
@@ -46,18 +49,25 @@ def build(
     Parameters
     ----------
     source : path-like or map-style data set
-        A folder of pictures; or an object with ``__len__`` and ``__getitem__`` that gives pictures, or tuples that
-        start with one.
+        A folder of pictures, or its URL, such as ``s3://bucket/pv``; or an object with ``__len__`` and ``__getitem__``
+        that gives pictures, or tuples that start with one.
     recipe : Recipe
         What to compute.
     store : path-like or Store, optional
         Default: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     workers : int, optional
-        Processes; default all cores. 0 computes in this process.
+        Pictures at a time; default all cores of this machine, or of the cluster. 0 computes in this process.
     limit : int, optional
         Only the first so many pictures, in order of name.
     level : int
         zstd level of what is written, 0 (none) to 22; does not change the recipe.
+    backend : {"loky", "dask", "ray"}
+        Where it computes: in processes of this machine, or on a cluster. This process alone writes.
+    scheduler : str, optional
+        Where the cluster is: ``tcp://host:8786`` for Dask; "auto" (the default), ``host:6379`` or
+        ``ray://host:10001`` for Ray.
+    shard : (int, int), optional
+        ``(i, n)``, i from 1 to n: only the pictures of the i-th of n shares; see `augcache.sources.Sharded`.
     progress : callable, optional
         Called with a `Progress`.
 
@@ -71,23 +81,26 @@ def build(
         If the source holds no pictures. A picture that cannot be read is no error: it is listed as a failure.
     StoreError
         If the store cannot be opened or written. What was committed before stays.
+    BackendError
+        If the cluster does not answer, or goes away. What was committed before stays.
 
     Notes
     -----
     Running it again computes only what is missing. An interrupt keeps what is finished and is raised again.
     """
     started = time.monotonic()
-    items = open_pictures(source)
+    items = sharded(open_pictures(source), shard)
     compute = recipe.bind()
-    total, workers = count_items(items, limit), count_workers(workers)
-    store = open_store(source, store)
+    total = count_items(items, limit)
     counts = Progress(total)
-    with store.exclusive(), noted(store, recipe, workers, counts, progress) as report:
-        state = _Build(recipe, compute, store, workers, level, counts, report)
-        # The last picture of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.
-        remaining = itertools.islice(items, total)
-        while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(workers, 1))):
-            state.chunk(chunk)
+    with open_pool(backend, scheduler, workers) as pool:
+        store = open_store(source, store)  # nothing is made where the cluster does not answer
+        with store.exclusive(), noted(store, recipe, pool.workers, counts, progress) as report:
+            state = _Build(recipe, compute, store, pool, level, counts, report)
+            # The last picture of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.
+            remaining = itertools.islice(items, total)
+            while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(pool.workers, 1))):
+                state.chunk(chunk)
     seconds = time.monotonic() - started
     return Report(
         total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), recipe.digest.hex(),
@@ -127,7 +140,7 @@ class _Build:
     recipe: Recipe
     compute: Callable[[Any], Record]
     store: Store
-    workers: int
+    pool: Pool
     level: int
     counts: Progress
     report: Callable[[Progress], None]
@@ -160,7 +173,7 @@ class _Build:
 
     def _hash(self, items: list[Item]) -> list[_Hashed]:
         hashed, failures = [], []
-        for group, results in run(hash_items, groups(items, self.workers), workers=self.workers):
+        for group, results in self.pool.run(hash_items, groups(items, self.pool.workers)):
             for item, result in zip(group, results, strict=True):
                 if isinstance(result, Crash | str):
                     reason = result.reason if isinstance(result, Crash) else result
@@ -184,7 +197,7 @@ class _Build:
         """Compute, and commit as results come in; yields the encoded record, or the reason for having none."""
         function = partial(compute_jobs, self.compute, self.level)
         with Writer(self.store, self.recipe, self.counts.times) as writer:
-            for group, results in run(function, groups(jobs, self.workers), workers=self.workers):
+            for group, results in self.pool.run(function, groups(jobs, self.pool.workers)):
                 for job, timed in zip(group, results, strict=True):
                     result, spent = (timed.reason, 0.0) if isinstance(timed, Crash) else timed
                     if isinstance(result, bytes):

@@ -23,3 +23,7 @@ class CorruptError(StoreError):
 
 class MissError(AugcacheError):
     """A picture has no entry in the store."""
+
+
+class BackendError(AugcacheError):
+    """An engine (Dask, Ray) is not installed, not to be reached, or went away; what was committed stays."""

@@ -18,6 +18,7 @@ import xxhash
 from PIL import Image
 
 from augcache.choice import choose
+from augcache.engines import cpu_count
 from augcache.errors import RecipeError, SourceError, StoreError
 from augcache.keys import content_key
 from augcache.lookup import gives
@@ -29,7 +30,6 @@ from augcache.shards import SHARD_PICTURES, Sample, import_arrow, parquet_shard,
 from augcache.store import Store
 from augcache.transforms.resize import pixels
 from augcache.views import NEEDS, render
-from augcache.workers import cpu_count
 
 VIEWS = (*NEEDS, "image")
 FORMATS = ("png", "webdataset", "parquet")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from augcache import codec
-from augcache.batching import Writer, count_items, count_workers, groups
+from augcache.batching import Writer, count_items, groups
 from augcache.errors import AugcacheError
 from augcache.keys import ContentKey
 from augcache.manifest import Failure, Source, row_key
@@ -23,7 +23,7 @@ from augcache.report import Progress, Report
 from augcache.runs import noted
 from augcache.spool import Spool
 from augcache.store import Store
-from augcache.workers import Crash, run
+from augcache.workers import Crash, Pool, open_pool
 
 log = logging.getLogger("augcache")
 
@@ -88,6 +88,8 @@ def ingest(
     work: Callable[[Any], Ingested],
     *,
     workers: int | None = None,
+    backend: str = "loky",
+    scheduler: str | None = None,
     limit: int | None = None,
     level: int = 9,
     group: int = 16,
@@ -106,7 +108,9 @@ def ingest(
     work : callable
         Item to `Ingested`, in a worker process; must pickle. What it raises becomes the item's failure.
     workers : int, optional
-        Processes; default all cores. 0 works in this process.
+        Items at a time; default all cores. 0 works in this process.
+    backend, scheduler
+        As for `augcache.build`.
     limit : int, optional
         Only the first so many items.
     level : int
@@ -135,18 +139,19 @@ def ingest(
     that failed are removed. An interrupt keeps what is finished and is raised again.
     """
     started = time.monotonic()
-    total, workers = count_items(items, limit), count_workers(workers)
+    total = count_items(items, limit)
     store = store if isinstance(store, Store) else Store(store, "w")
     counts = Progress(total)
     function = partial(work_on, work, level)
     with (
         store.exclusive(),
-        noted(store, recipe, workers, counts, progress) as report,
+        open_pool(backend, scheduler, workers) as pool,
+        noted(store, recipe, pool.workers, counts, progress) as report,
         Writer(store, recipe, counts.times, recipe.digest) as writer,
     ):
-        state = _Ingest(recipe, store, function, workers, group, counts, report)
+        state = _Ingest(recipe, store, function, pool, group, counts, report)
         remaining = itertools.islice(items, total)
-        while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(workers, 1))):
+        while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(pool.workers, 1))):
             state.chunk(chunk, writer)
     seconds = time.monotonic() - started
     return Report(
@@ -160,7 +165,7 @@ class _Ingest:
     recipe: Recipe
     store: Store
     function: Callable[[list[Any]], list[Ingested]]
-    workers: int
+    pool: Pool
     group: int
     counts: Progress
     report: Callable[[Progress], None]
@@ -170,7 +175,7 @@ class _Ingest:
         fresh = [item for item in items if not self._is_done(item, earlier[item.name])]
         self.counts.reused += len(items) - len(fresh)
         self.report(self.counts)
-        for group, results in run(self.function, groups(fresh, self.workers, self.group), workers=self.workers):
+        for group, results in self.pool.run(self.function, groups(fresh, self.pool.workers, self.group)):
             for item, result in zip(group, results, strict=True):
                 done = Ingested(reason=result.reason) if isinstance(result, Crash) else result
                 self._keep(item, done, earlier[item.name], writer)

@@ -8,6 +8,7 @@ from augcache.sources.list_file import ListFile
 from augcache.sources.masks import Masked
 from augcache.sources.opening import open_source
 from augcache.sources.packed import Packed
+from augcache.sources.shares import Sharded, sharded
 
 __all__ = [
     "Annotated",
@@ -21,8 +22,10 @@ __all__ = [
     "Masked",
     "Packed",
     "Pictures",
+    "Sharded",
     "Small",
     "Views",
     "open_source",
+    "sharded",
     "walk",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -137,3 +137,11 @@ class Pictures(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Item]: ...
+
+    def names(self) -> Iterator[str]:
+        """Name of every item, in order."""
+        return (item.name for item in self)
+
+    def some(self, wanted: Callable[[str], bool]) -> Iterator[Item]:
+        """Items of the wanted names, in order; no other is looked at, where a source can tell."""
+        return (item for item in self if wanted(item.name))

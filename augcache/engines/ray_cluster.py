@@ -1,0 +1,100 @@
+"""joblib on a Ray cluster, by plain Ray tasks.
+
+The backend that Ray brings for joblib deals its tasks out to actors in turn, whether they are busy or dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import joblib
+from joblib.parallel import ParallelBackendBase
+
+from augcache.errors import BackendError
+
+try:
+    import ray
+    from ray import exceptions
+except ImportError as error:
+    raise BackendError(
+        "the Ray backend needs the extra 'ray': pip install 'augcache[ray]', here and on the workers"
+    ) from error
+
+# A task's own worker or machine is gone, whatever the reason.
+_DIED = (
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.OutOfMemoryError,
+    exceptions.ObjectLostError,
+)
+
+
+class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+    """A joblib backend of Ray tasks; a task that loses its worker gives `Lost`."""
+
+    supports_retrieve_callback = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        # No retries by Ray: `augcache.workers` tries what killed its worker again, apart from the others.
+        self.remote = ray.remote(num_cpus=1, max_retries=0)(_call)
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """Return how many; two at least, as joblib works in this process for one."""
+        return max(n_jobs, 2)
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
+        """Start a task."""
+        number = func.items[0][1][0]
+        future = self.remote.remote(func).future()
+        future.add_done_callback(lambda done: callback((number, done)))
+        return future
+
+    def retrieve_result_callback(self, out: Any) -> Any:
+        """Turn the end of a task into its result; a list, as joblib's tasks travel in batches (of one)."""
+        from augcache.engines import Lost
+
+        number, future = out
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if isinstance(error, _DIED):
+            return [Lost(number, f"its Ray worker died ({type(error).__name__})")]
+        raise BackendError(
+            f"a Ray worker cannot run it ({type(error).__name__}: {' '.join(str(error).split())[-300:]}); install the "
+            "same packages there as here, and run the same command again"
+        ) from error
+
+
+def _call(batch: Any) -> Any:
+    return batch()
+
+
+@contextlib.contextmanager
+def connect(scheduler: str | None) -> Iterator[tuple[Any, int]]:
+    """Connect to a cluster; gives a `joblib.Parallel` on it, and its number of cores."""
+    ours = not ray.is_initialized()
+    address = scheduler or "auto"
+    if ours:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what Ray will change one day
+                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        except (OSError, ValueError, RuntimeError, exceptions.RayError) as error:
+            raise BackendError(
+                f"{address}: no Ray cluster answers ({' '.join(str(error).split())[:200]}); start it with 'ray start "
+                "--head', and give --scheduler auto, HOST:6379 or ray://HOST:10001"
+            ) from error
+    try:
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        with joblib.Parallel(
+            cores, backend=Backend(), return_as="generator_unordered", batch_size=1, pre_dispatch=cores
+        ) as parallel:
+            yield parallel, cores
+    finally:
+        if ours:
+            ray.shutdown()
