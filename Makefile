@@ -33,7 +33,11 @@ types: $(BIN)/.installed  ## mypy
 golden: $(BIN)/.installed  ## write the golden digests and the command reference anew; look at the difference
 	$(BIN)/python -m pytest --write-golden tests/test_transforms.py tests/test_readme.py -k "version or reference"
 
+test-pipelines: $(BIN)/.installed  ## install the extra `train`, and run every pipeline on a small sample
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	$(BIN)/python -m pytest tests/test_pipelines_train.py --durations 0
+
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test lint types golden clean
+.PHONY: help install demo test lint types golden test-pipelines clean
