@@ -16,7 +16,7 @@ from augcache.transforms.saliencycut import maxflow
 from augcache.transforms.saliencycut.cut import saliency_cut
 
 PARITY = {
-    "pascal_s": ("423", "494", "759", "827", "348", "640"),
+    "pascal_s": ("423", "494", "522", "759", "827", "843", "348", "640"),
     "weizmann_horse": ("horse005", "horse062", "horse278"),
     "msra1000_nomask": ("0_0_272", "0_12_12144", "1_30_30226", "2_82_82695", "1_54_54381", "2_75_75231"),
 }
@@ -86,15 +86,15 @@ def load(shared_data: Path, name: str, stem: str) -> tuple[np.ndarray, np.ndarra
 
 
 def test_masks_are_the_reference_s(shared_data: Path) -> None:
-    """Given the authors' map, the mask is theirs to within half a percent on most of these pictures."""
+    """Given the authors' map, the mask is theirs: in nearly every pixel always, in every pixel mostly."""
     exact, fast = [], []
     for name, stems in PARITY.items():
         for stem in stems:
             picture, saliency, expected = load(shared_data, name, stem)
             exact.append(overlap(saliency_cut(picture, saliency), expected))
             fast.append(overlap(saliency_cut(picture, saliency, quality="fast"), expected))
-    assert np.median(exact) > 0.995
-    assert min(exact) > 0.9
+    assert np.median(exact) == 1
+    assert min(exact) > 0.98
     assert np.median(fast) > 0.95
 
 

@@ -155,10 +155,13 @@ class _Part:
         mask = known.ravel() == trimap.FOREGROUND
         salient = np.bincount(self.index, values)
         foreground = gmm.build(self.colours, salient, most[0])
+        # The authors' program refits the foreground without weighing it anew: its shares stay those of the weight that
+        # it was built with, so that a foreground that shrinks is preferred less, and one that grows more.
+        total = salient.sum()
         limit, clock = most[1], 0
         units = np.zeros_like(terminal)
         for round_ in range(rounds):
-            foreground = gmm.refine(self.colours, salient, foreground)
+            foreground = gmm.refine(self.colours, salient, foreground, total)
             background = gmm.build(self.colours, self.pixels - salient, limit)
             limit = len(background)
             table[seen] = energy.units(gmm.preference(self.colours[seen], background, foreground))

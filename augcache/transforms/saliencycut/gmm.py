@@ -4,7 +4,7 @@ Orchard and Bouman, "Color quantization of images", IEEE Trans. Signal Processin
 it: the component that varies most along one axis is split at its mean across that axis.
 
 Samples are colours, float64 (N, 3), 0..255; being whole numbers, they and weights of 0 and 1 give sums without
-rounding. A mixture is float64 (K, 12), a component a row: share of the weight (0: unused), log of the density's
+rounding. A mixture is float64 (K, 12), a component a row: share of a weight (0: unused), log of the density's
 factor, mean (3), inverse covariance (xx, xy, xz, yy, yz, zz), log of the share.
 """
 
@@ -84,7 +84,7 @@ def build(samples, weight, most):  # type: ignore[no-untyped-def]  # numba infer
         for k in (widest, used):
             axes[k] = _main_axis(_covariance(moments[k]))
         used += 1
-    return _mixture(moments[:used])
+    return _mixture(moments[:used], moments[:used, 0].sum())
 
 
 @kernel
@@ -110,8 +110,11 @@ def _split(samples, begin, end, axis, parent, child):  # type: ignore[no-untyped
 
 
 @kernel
-def refine(samples, weight, mixture):  # type: ignore[no-untyped-def]  # numba infers
-    """Assign each sample to the component of greatest density, its share left out, and fit the components again."""
+def refine(samples, weight, mixture, total):  # type: ignore[no-untyped-def]  # numba infers
+    """Assign each sample to the component of greatest density, its share left out, and fit the components again.
+
+    The shares are of `total`.
+    """
     moments = np.zeros((len(mixture), 10))
     for i in range(len(samples)):
         if weight[i] > 0:
@@ -123,7 +126,7 @@ def refine(samples, weight, mixture):  # type: ignore[no-untyped-def]  # numba i
                     if density > greatest:
                         best, greatest = k, density
             _add(moments[best], x, y, z, weight[i])
-    return _mixture(moments)
+    return _mixture(moments, total)
 
 
 @kernel
@@ -218,9 +221,8 @@ def _main_axis(c):  # type: ignore[no-untyped-def]  # numba infers
 
 
 @kernel
-def _mixture(moments):  # type: ignore[no-untyped-def]  # numba infers
+def _mixture(moments, total):  # type: ignore[no-untyped-def]  # numba infers
     result = np.zeros((len(moments), 12))
-    total = moments[:, 0].sum()
     for k in range(len(moments)):
         if moments[k, 0] <= 0:
             continue
