@@ -66,6 +66,26 @@ def preview(store: str, output: str, count: int, recipe: str | None, source: str
     return OK
 
 
+@click.command("report")
+@store_argument
+@click.option("-o", "--output", type=click.Path(), default="report.html", show_default=True, help="Page to write.")
+@click.option(
+    "--count", type=click.IntRange(1, 20000), default=300, show_default=True, help="Pictures to draw; 10 KB each."
+)
+@click.option("--recipe", help="Start of a recipe's digest, to show it alone.")
+@click.option("--source", type=click.Path(), help="Folder of the originals.  [default: STORE without .augcache]")
+@quiet_option
+def report_page(store: str, output: str, quiet: bool, **options: Any) -> int:
+    """Write one HTML page: a gallery to filter, distributions, failures with reasons, provenance.
+
+    It needs no network and no other file. Totals and distributions are over all records.
+    """
+    from augcache.page import write_page  # cv2, only here
+
+    click.echo(watched("report", write_page, Store(store), output, quiet=quiet, **options))
+    return OK
+
+
 @click.command("verify")
 @store_argument
 @click.option("--recompute", type=click.IntRange(min=0), default=0, metavar="N", help="Compute N entries anew.")
@@ -150,4 +170,14 @@ def export_pictures(store: str, directory: str, quiet: bool, as_json: bool, **op
     return OK
 
 
-COMMANDS = (info, failures, preview, verify_store, merge_stores, prune_recipe, compact_store, export_pictures)
+COMMANDS = (
+    info,
+    failures,
+    preview,
+    report_page,
+    verify_store,
+    merge_stores,
+    prune_recipe,
+    compact_store,
+    export_pictures,
+)

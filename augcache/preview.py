@@ -15,7 +15,7 @@ from augcache.choice import choose
 from augcache.errors import AugcacheError, StoreError
 from augcache.images import decode_views
 from augcache.jitter import Jitter
-from augcache.keys import ContentKey
+from augcache.keys import ContentKey, content_key
 from augcache.listing import from_manifest
 from augcache.lookup import gives
 from augcache.recipe import Recipe
@@ -95,7 +95,7 @@ def _table(store: Store, recipe: Recipe, count: int, folder: Path | None) -> Ima
         assert key is not None  # a manifest has keys
         record = store.get(recipe, key)
         assert record is not None  # the listing has looked
-        strips.append(_strip(number, name, record, _original(folder, name, store, key)))
+        strips.append(_strip(number, name, record, original_of(store, key, name, folder)))
     sheet = Image.new("RGB", (_WIDTH, _HEAD + sum(strip.height for strip in strips)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(COLUMNS):
@@ -130,24 +130,25 @@ def _grid(store: Store, recipe: Recipe, count: int) -> Image.Image:
     return sheet
 
 
-def _original(folder: Path | None, name: str, store: Store, key: ContentKey) -> np.ndarray | None:
-    """Find the original: in its folder, or in the store as a frame or copy; None where it is not at hand."""
+def original_of(store: Store, key: ContentKey, name: str | None, folder: Path | None) -> np.ndarray | None:
+    """Find an original: in the store as a frame or copy, or in its folder; None where it is not at hand."""
     for recipe in store.recipes():
         record = store.get(recipe, key)
         if record is not None and is_picture(record):
             return pixels(record)
+    if folder is None or name is None:
+        return None
     try:
-        return None if folder is None else decode_views((folder / name).read_bytes())[0]
-    except (OSError, AugcacheError):
+        picture = decode_views((folder / name).read_bytes())[0]
+    except (OSError, ValueError, AugcacheError):
         return None  # shown as missing; a preview needs no originals
+    return picture if content_key(picture) == key else None  # the file is another one by now
 
 
 def _strip(number: int, name: str, record: Mapping[str, np.ndarray], original: np.ndarray | None) -> Image.Image:
     """One row of the sheet."""
     palette = record["palette"]
     flat = segments(record["labels"], palette)
-    if original is not None and original.shape != flat.shape:
-        original = None  # the file is another one by now
     pictures = [original, None, flat, None]
     if "region_saliency" in record:
         pictures[1] = render(record, "saliency")

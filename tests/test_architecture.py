@@ -25,7 +25,7 @@ LAYERS = [
     ["recolour", "outputs"],
     ["sample"],
     ["dataset", "preview", "resize", "frames", "cached"],
-    ["clips", "policies"],
+    ["page", "clips", "policies"],
     ["originals", "merge", "upkeep", "shards"],
     ["verify", "export"],
     ["cli"],

@@ -1,0 +1,159 @@
+"""`augcache report`: one page that shows a store, and that nothing in a store can turn against its reader."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import chromium
+from conftest import write_picture
+from test_frames import write_video
+
+from augcache import Recipe, Store, build, content_key
+from augcache.errors import StoreError
+from augcache.frames import extract_frames
+from augcache.page import write_page
+from augcache.resize import resize
+from augcache.runs import runs
+
+SCRIPT = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">.png"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Sixty pictures in two classes, and one that cannot be read, whose name is markup."""
+    root = tmp_path_factory.mktemp("report") / "pictures"
+    for index in range(60):
+        write_picture(root / f"{'ab'[index % 2]}/{index:02d}.png", index)
+    (root / SCRIPT.replace("/", "&#47;")).write_text("no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def store(folder) -> Store:
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    return Store(build(folder, Recipe("toy:toy"), workers=0).store)
+
+
+def data(path: Path) -> dict:
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.DOTALL)
+    return json.loads(text[1])
+
+
+def test_totals_and_distributions_are_over_all_records(store, tmp_path):
+    """A page that draws 10 of 60 pictures counts all 60, lists the failure with its reason, and says when and with
+    what it was made."""
+    page = data(Path(write_page(store, tmp_path / "r.html", count=10)))
+    [recipe] = page["recipes"]
+    assert (recipe["total"], recipe["shown"], len(page["cards"])) == (60, 10, 10)
+    bars = {each["title"]: sum(bar[1] for bar in each["bars"]) for each in recipe["distributions"]}
+    assert bars == dict.fromkeys(
+        ("Salient area", "Regions per picture", "Time per item", "Bytes per record", "Pictures per class"), 60
+    )
+    record = store.get(Recipe("toy:toy"), content_key(write_picture(tmp_path / "0.png", 0)))
+    whole = data(Path(write_page(store, tmp_path / "r.html")))
+    [card] = [card for card in whole["cards"] if card["name"] == "a/00.png"]
+    assert card["area"] == pytest.approx(float(record["cut"].mean()), abs=1e-4)
+    [failure] = page["failures"]
+    assert failure["reason"] == "not a picture that can be read"
+    assert recipe["runs"][0]["computed"] == 60
+    assert recipe["versions"]["numpy"] == np.__version__
+
+
+def test_the_page_is_of_bounded_size(store, tmp_path):
+    """A page grows with the pictures that it draws, by about 10 KB each, and not with the store."""
+    small, large = (Path(write_page(store, tmp_path / f"{n}.html", count=n)).stat().st_size for n in (10, 40))
+    assert (large - small) / 30 < 12_000
+    assert small < 150_000
+
+
+def test_every_status_is_drawn(tmp_path, pictures):
+    """A rare status has pictures on the page however few are drawn; a record that is damaged is listed as such."""
+    recipe, path = Recipe("toy:toy"), tmp_path / "s.augcache"
+    build(pictures, recipe, path, workers=0)
+    store = Store(path, "w")
+    record = dict(store.get(recipe, next(store.keys(recipe))))
+    store.put(recipe, content_key(np.zeros((1, 1, 3), np.uint8)), {**record, "status": np.array("no-salient-region")})
+    page = data(Path(write_page(store, tmp_path / "r.html", count=4)))
+    assert {card["status"] for card in page["cards"]} == {"ok", "no-salient-region"}
+
+
+def test_copies_frames_and_any_other_records(tmp_path, pictures, folder, run_cli):
+    """Stores of copies and frames show their pictures; other transforms each array that is a picture."""
+    path = tmp_path / "s.augcache"
+    resize(pictures, Recipe("resize", width=16, height=16), path, workers=0)
+    build(path, Recipe("toy:toy"), path, workers=0)
+    write_video(tmp_path / "films/a.mp4", frames=8)
+    extract_frames(tmp_path / "films", Recipe("frame", every=4), path, workers=0)
+    out = run_cli("report", path, "-o", tmp_path / "r.html")
+    assert (out.returncode, out.stdout.strip()) == (0, str(tmp_path / "r.html")), out.stderr
+    page = data(tmp_path / "r.html")
+    assert [recipe["name"] for recipe in page["recipes"]] == ["toy:toy", "resize", "frame"]
+    copies = [card for card in page["cards"] if card["recipe"] == 1]
+    assert len(copies) == 6
+    assert all(card["pictures"][0][1].startswith("data:image/webp") for card in copies)
+    assert all("original" in card for card in page["cards"] if card["recipe"] == 0)
+    frames = [card["frame"] for card in page["cards"] if card["recipe"] == 2]
+    assert [frame.split(",")[0] for frame in frames] == ["frame 0", "frame 4"]
+    out = run_cli("report", tmp_path / "nowhere.augcache")
+    assert out.returncode == 1
+    assert "no store there" in out.stderr
+
+
+def test_mistakes_are_said(store, tmp_path):
+    """A place that cannot be written, a recipe that is not there and an empty store are one clear line each."""
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_page(store, tmp_path / "no/such/r.html")
+    with pytest.raises(StoreError, match="no recipe 'ffff'"):
+        write_page(store, tmp_path / "r.html", recipe="ffff")
+    with pytest.raises(StoreError, match="nothing in it yet"):
+        write_page(Store(tmp_path / "empty.augcache", "w"), tmp_path / "r.html")
+
+
+def test_runs_are_noted_and_bounded(tmp_path, pictures, monkeypatch):
+    """A run that computes leaves one note with its pace; one that finds all there leaves none; old ones make room."""
+    monkeypatch.setattr("augcache.runs.MOST_ROWS", 3)
+    path = tmp_path / "s.augcache"
+    for shift in (6, 5, 5, 4, 3):
+        build(pictures, Recipe("toy:toy", shift=shift), path, workers=0)
+    notes = runs(Store(path))
+    assert [run.recipe for run in notes] == [Recipe("toy:toy", shift=shift).digest.hex() for shift in (5, 4, 3)]
+    assert all(sum(count for _, count in run.pace) == run.computed == 6 for run in notes)
+    assert all(run.ended == "done" and set(run.times) == {"read", "compute", "write"} for run in notes)
+
+
+def test_the_page_in_a_browser(store, tmp_path):
+    """Pages, filters and new colours work without a network; markup in names stays text; nothing is logged as wrong."""
+    path = Path(write_page(store, tmp_path / "r.html"))
+    with chromium() as page:
+        page.window(1200)
+        page.open(path)
+        page.wait("document.querySelectorAll('.card').length === 24")
+        assert page.evaluate("document.querySelector('#place').textContent") == "page 1 of 3"
+        assert page.evaluate("document.querySelector('#count').textContent") == "61 shown."
+        assert page.evaluate("document.querySelectorAll('.card:first-child figure').length") == 6
+        first = "document.querySelector('.card .tiles figure:last-child canvas').toDataURL()"
+        before = page.evaluate(first)
+        page.evaluate("document.querySelector('#again').click()")
+        page.wait(f"{first} !== {json.dumps(before)}")
+        page.evaluate("document.querySelector('#next').click()")
+        page.evaluate("document.querySelector('#next').click()")
+        page.wait("document.querySelectorAll('.card').length === 13")
+        assert page.evaluate("document.querySelector('.bad').textContent").startswith(SCRIPT[:8])
+        choose = "(id, text) => { const e = by(id); e.value = text; e.dispatchEvent(new Event('input')); }"
+        page.evaluate(f"({choose})('status', 'failed')")
+        page.wait("document.querySelectorAll('.card').length === 1")
+        page.evaluate(f"({choose})('status', ''), ({choose})('name', 'a/0')")
+        page.wait("document.querySelector('#count').textContent === '5 shown.'")
+        page.evaluate("document.querySelector('button[type=reset]').click()")
+        page.wait("document.querySelector('#count').textContent === '61 shown.'")
+        page.evaluate(f"({choose})('area-from', '99')")
+        page.wait("document.querySelector('#count').textContent === '0 shown.'")
+        assert page.evaluate("document.title") == "pictures.augcache"
+        assert page.errors == []
+        assert {url.split(":")[0] for url in page.requests} <= {"file", "data", "about"}
+        page.window(360)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
