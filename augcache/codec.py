@@ -22,6 +22,7 @@ import xxhash
 import zstandard
 
 from augcache.errors import CorruptError, RecipeError
+from augcache.markup import record_html
 
 MAGIC = b"AGR1"
 MAX_ARRAY_BYTES = 1 << 31  # one array; a bound for a decoder that reads strangers' files
@@ -151,6 +152,10 @@ class StoredRecord(Mapping[str, np.ndarray]):
     def __repr__(self) -> str:
         parts = (f"{name} {field.dtype}{list(field.shape)}" for name, field in self._fields.items())
         return f"StoredRecord({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Draw the arrays that are pictures, for a notebook."""
+        return record_html(self)
 
 
 class _Field:

@@ -184,6 +184,10 @@ class Recipe:
         self._set(path, version, _canonical(params))
         return self
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        return f"<Recipe {self.digest.hex()[:8]} {self.name} version {self.version}: {given or 'no parameters'}>"
+
     def to_json(self) -> str:
         """Canonical JSON of the three fields."""
         return _canonical({"transform": self.transform, "version": self.version, "params": self.params})

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import base64
-import io
-import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from augcache.keys import ContentKey
 from augcache.manifest import Source
+from augcache.markup import SIDE, data_uri, is_drawable
 from augcache.page.survey import DAMAGED, Survey
 from augcache.preview import original_of
 from augcache.store import Store
 from augcache.stored import is_picture
 from augcache.transforms.resize import pixels
 
-SIDE = 176  # of a small picture, at most
 MOST_ARRAYS = 6  # of a record that is neither saliency nor a picture
-QUALITY = 80
 
 
 def card(
@@ -45,14 +41,14 @@ def card(
     if is_picture(record):
         picture = pixels(record)
         fields |= {"width": picture.shape[1], "height": picture.shape[0]}
-        pictures = [("", _small(picture))]
+        pictures = [("", data_uri(picture))]
         if "mask" in record:
-            pictures.append(("mask", _small(_grey(record["mask"]))))
+            pictures.append(("mask", data_uri(record["mask"])))
         return {**fields, "pictures": pictures}
-    drawn = [(title, _small(_grey(array))) for title, array in record.items() if _is_drawable(array)]
+    drawn = [(title, data_uri(array)) for title, array in record.items() if is_drawable(array)]
     original = original_of(store, key, None if row is None else row.name, folder)
     if original is not None:
-        drawn.insert(0, ("original", _small(original)))
+        drawn.insert(0, ("original", data_uri(original)))
     return {**fields, "pictures": drawn[:MOST_ARRAYS], "arrays": repr(record)}
 
 
@@ -81,7 +77,7 @@ def _saliency(record: Mapping[str, np.ndarray], original: np.ndarray | None) -> 
         fields["area"] = round(float(cut.mean()), 4)
         fields["cut"] = _packed(np.ascontiguousarray(cut[rows][:, columns]).tobytes())
     if original is not None:
-        fields["original"] = _small(original, (len(columns), len(rows)))
+        fields["original"] = data_uri(original, size=(len(columns), len(rows)))
     return fields
 
 
@@ -90,31 +86,6 @@ def _places(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     scale = min(1.0, SIDE / max(height, width))
     kept = (max(1, round(height * scale)), max(1, round(width * scale)))
     return tuple(((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(kept, (height, width), strict=True))  # type: ignore[return-value]  # two
-
-
-def _small(picture: np.ndarray, size: tuple[int, int] | None = None) -> str:
-    """Return a small WebP picture as a data URI."""
-    if size is None:
-        scale = min(1.0, SIDE / max(picture.shape[:2]))
-        size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
-    out = io.BytesIO()
-    Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(out, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{_base64(out.getvalue())}"
-
-
-def _is_drawable(array: np.ndarray) -> bool:
-    planes = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
-    return planes and array.dtype.kind in "buif" and array.size > 0
-
-
-def _grey(array: np.ndarray) -> np.ndarray:
-    """Draw an array: colours as they are, anything else from its least value, black, to its greatest, white."""
-    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
-        return array
-    values = np.nan_to_num(array.astype(np.float64).reshape(*array.shape[:2], -1)[:, :, 0])
-    low, high = float(values.min()), float(values.max())
-    scale = 255 / (high - low) if high > low and math.isfinite(high - low) else 0.0
-    return np.repeat(np.rint((values - low) * scale).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def _packed(data: bytes) -> str:

@@ -1,0 +1,77 @@
+"""How records and stores show themselves in a notebook: a little HTML, with every text escaped."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+SIDE = 160  # of a drawn array, at most
+_FIGURE = (
+    '<figure style="display:inline-block;margin:4px 8px 4px 0"><img src="{uri}" alt="{title}">'
+    '<figcaption style="font-size:85%">{title}</figcaption></figure>'
+)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return an HTML table; what is in it is escaped."""
+    lines = ["".join(f"<th>{html.escape(head)}</th>" for head in heads)]
+    lines += ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def record_html(record: Mapping[str, np.ndarray]) -> str:
+    """Draw a record: its segments and saliency, its picture, its masks; then a table of all its arrays."""
+    drawn: dict[str, np.ndarray] = {}
+    if "labels" in record and "palette" in record:
+        drawn["segments"] = record["palette"][record["labels"]]
+    if "labels" in record and "region_saliency" in record:
+        drawn["saliency"] = record["region_saliency"][record["labels"]]
+    if "encoded" in record:  # a copy, as a file of an image format
+        from PIL import Image
+
+        drawn["picture"] = np.asarray(Image.open(io.BytesIO(record["encoded"].tobytes())).convert("RGB"))
+    for name, array in record.items():
+        if name not in ("labels", "palette") and is_drawable(array):
+            drawn[name] = array
+    figures = [_FIGURE.format(uri=data_uri(array), title=html.escape(name)) for name, array in drawn.items()]
+    rows = ((name, array.dtype if array.dtype.kind != "U" else "text", _told(array)) for name, array in record.items())
+    return "".join(figures) + table(("array", "dtype", "shape or value"), rows)
+
+
+def _told(array: np.ndarray) -> str:
+    return " x ".join(map(str, array.shape)) if array.ndim else str(array)
+
+
+def is_drawable(array: np.ndarray) -> bool:
+    """Whether an array has the shape of a picture."""
+    planes = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
+    return planes and array.dtype.kind in "buif" and array.size > 0 and min(array.shape[:2]) > 1
+
+
+def as_picture(array: np.ndarray) -> np.ndarray:
+    """Return uint8 (H, W, 3): colours as they are, else grey from the least value, black, to the greatest, white."""
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+        return array
+    values = np.nan_to_num(array.astype(np.float64).reshape(*array.shape[:2], -1)[:, :, 0])
+    low, high = float(values.min()), float(values.max())
+    scale = 255 / (high - low) if high > low and math.isfinite(high - low) else 0.0
+    return np.repeat(np.rint((values - low) * scale).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def data_uri(array: np.ndarray, side: int = SIDE, size: tuple[int, int] | None = None) -> str:
+    """Return a small WebP picture of an array as a data URI, of a given width and height or of at most `side`."""
+    from PIL import Image  # only where something is drawn
+
+    picture = as_picture(array)
+    if size is None:
+        scale = min(1.0, side / max(picture.shape[:2]))
+        size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    small = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
