@@ -1,32 +1,41 @@
-"""Oxford-IIIT Pets at 128x128 with trimaps as three one-hot layers: the download, once through a store, to loaders.
+"""Oxford-IIIT Pets at 128x128: SimCLR, then segmentation with 1 %, 10 % and 100 % of the labels.
 
-    python pipelines/pets128.py [FOLDER]
+    python pipelines/pets128.py FOLDER [--policy default]
 
 FOLDER is where ``images.tar.gz`` and ``annotations.tar.gz`` were unpacked: ``images/*.jpg``,
-``annotations/trimaps/*.png``, ``annotations/trainval.txt`` and ``test.txt``. The stores are written beside FOLDER.
-Without FOLDER, a data set of the same form is made of the sample pictures, with ovals as trimaps.
+``annotations/trimaps/*.png``, ``annotations/trainval.txt`` and ``test.txt``. The stores, pictures with trimaps, are
+written beside FOLDER. ``--epochs 0`` leaves out SimCLR, and tells what it is worth.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, default_collate
+from methods import SimCLR
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate
+from torch.utils.data import DataLoader, Subset, default_collate
+from trainer import SAMPLES, Settings, home_of, make_backbone, make_loader, read_arguments, save, train, views_of
 
 from augcache import CachedImages, Recipe
+from augcache.policies import MEAN, POLICIES, STD
 from augcache.resize import resize
 from augcache.sources import ListFile, Masked
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+PUBLISHED = Settings(size=128, epochs=100, batch=256, lr=0.3, weight_decay=1e-6, warmup=10)
+FINE_TUNING = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "batch": 32, "warmup": 1, "cycles": 1}
+SHARES = (0.01, 0.1, 1.0)
 RECIPE = Recipe("resize", width=128, height=128, masks=True)
 
 
-def make_store(folder: Path, split: str, workers: int | None = None) -> Path:
+def make_store(folder: Path, split: str, store: Path, limit: int = 0, workers: int | None = None) -> Path:
     """Store 128x128 copies, pictures and trimaps, of one split."""
     lines = (folder / "annotations" / f"{split}.txt").read_text().split("\n")
     names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
@@ -35,9 +44,9 @@ def make_store(folder: Path, split: str, workers: int | None = None) -> Path:
         csv.writer(file).writerows([f"{name}.jpg", name.rpartition("_")[0]] for name in names)
         file.flush()
         pictures = Masked(ListFile(file.name, folder / "images"), folder / "annotations" / "trimaps")
-        store = folder.with_name(f"{folder.name}-{split}.augcache")
-        print(resize(pictures, RECIPE, store, workers=workers))
-    return store
+        path = store.with_name(f"{store.stem}-{split}{store.suffix}")
+        print(resize(pictures, RECIPE, path, limit=limit or None, workers=workers))
+    return path
 
 
 def one_hot(trimap: torch.Tensor) -> torch.Tensor:
@@ -51,10 +60,58 @@ def collate(items: list[Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return images, one_hot(trimaps), breeds
 
 
-def make_loader(store: Path, batch: int = 64, workers: int = 2, *, shuffle: bool = True) -> DataLoader[Any]:
-    """Open a store that `make_store` made."""
-    data = CachedImages(store, RECIPE, output="tensor", target="both")
-    return DataLoader(data, batch, shuffle=shuffle, num_workers=workers, collate_fn=collate)
+class Segmenter(nn.Module):
+    """A backbone and two blocks, each a bilinear enlargement and a 3x3 convolution, up to the size of the picture."""
+
+    def __init__(self, backbone: nn.Module, features: int, width: int = 128, layers: int = 3) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+            for before in (features, width)
+        )
+        self.last = nn.Conv2d(width, layers, 1)
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, 255 * torch.tensor(values)[:, None, None])
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures uint8 (B, 3, H, W) to scores (B, layers, H, W)."""
+        height, width = pictures.shape[-2:]
+        maps = self.backbone.forward_features((pictures - self.mean) / self.std)
+        for block, part in zip(self.blocks, (4, 1), strict=True):
+            maps = block(interpolate(maps, size=(height // part, width // part), mode="bilinear"))
+        return self.last(maps)
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Cross-entropy; half of the batches are mirrored."""
+        pictures, trimaps = (each.flip(-1) for each in batch[:2]) if torch.rand(()) < 0.5 else batch[:2]
+        return cross_entropy(self(pictures), trimaps)
+
+
+@torch.no_grad()
+def intersection_over_union(model: nn.Module, loader: DataLoader[Any]) -> torch.Tensor:
+    """Measure the IoU of pet, background and border over all pixels of a test set."""
+    model.eval()
+    device = next(model.parameters()).device
+    both, either = torch.zeros(3), torch.zeros(3)
+    for pictures, trimaps, _ in loader:
+        found = nn.functional.one_hot(model(pictures.to(device)).argmax(1).cpu(), 3).movedim(-1, 1)
+        both += (found * trimaps).sum((0, 2, 3))
+        either += torch.maximum(found, trimaps).sum((0, 2, 3))
+    return both / either
+
+
+def fine_tune(backbone: nn.Module, features: int, stores: dict[str, Path], settings: Settings) -> None:
+    """Fine-tune the whole network on each share of the labels, a smaller share being part of a larger."""
+    known, new = (CachedImages(stores[split], RECIPE, output="tensor", target="both") for split in ("trainval", "test"))
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    for share in SHARES:
+        count = max(2, round(share * len(known)))
+        tuned = replace(settings, batch=min(settings.batch, count))
+        model = Segmenter(copy.deepcopy(backbone), features)
+        train(model, make_loader(Subset(known, order[:count]), tuned, collate=collate), tuned, model.loss)
+        iou = intersection_over_union(model, make_loader(new, tuned, train=False, collate=collate))
+        print(f"{share:.0%} of the labels ({count} pictures): mean IoU {iou.mean():.3f}, of the pet {iou[0]:.3f}")
 
 
 def make_sample(folder: Path) -> Path:
@@ -78,19 +135,25 @@ def make_sample(folder: Path) -> Path:
     return folder
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", choices=POLICIES, default="default")
+    parser.add_argument("--tuning-epochs", type=int, help="epochs of each fine-tuning; default: 50")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.folder or make_sample(Path(scratch) / "pets")
-        for split in ("trainval", "test"):
-            loader = make_loader(make_store(folder, split), arguments.batch, arguments.workers)
-            images, trimaps, breeds = next(iter(loader))
-            print(split, loader.dataset, tuple(images.shape), tuple(trimaps.shape), tuple(breeds.shape))
-            print("share of pet, background, border:", trimaps.mean((0, 2, 3)).tolist())
+    arguments, settings = read_arguments(__doc__, PUBLISHED, add_options)
+    with home_of(arguments, settings, make_sample) as (folder, store):
+        stores = {
+            split: make_store(folder, split, store, settings.limit, settings.builders) for split in ("trainval", "test")
+        }
+        backbone, features = make_backbone(settings, small_pictures=True)
+        pictures = views_of(CachedImages(stores["trainval"], RECIPE), arguments.policy, settings)
+        train(SimCLR(backbone, features), make_loader(pictures, settings), settings)
+        save(backbone, arguments)
+
+        epochs = arguments.tuning_epochs or (2 if arguments.smoke else 50)
+        batch = min(FINE_TUNING["batch"], settings.batch)
+        fine_tune(backbone, features, stores, replace(settings, **{**FINE_TUNING, "epochs": epochs, "batch": batch}))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import argparse
 
 from evaluation import clustering_score, embed, linear_probe
 from methods import METHODS, make_method
-from trainer import SAMPLES, Settings, few, home_of, make_backbone, make_loader, read_arguments, train
+from trainer import SAMPLES, Settings, few, home_of, make_backbone, make_loader, read_arguments, save, train
 
 from augcache import Recipe, build
 from augcache.policies import POLICIES, Policy, policy_views
@@ -30,16 +30,17 @@ def main() -> None:
     arguments, settings = read_arguments(__doc__, PUBLISHED, add_options)
     with home_of(arguments, settings, lambda _: SAMPLES) as (whole, store):
         folder = few(whole, store.with_name("few"), settings.limit) if settings.limit else whole
-        print(build(folder, Recipe("saliencycut"), store, workers=settings.workers or 0))
+        print(build(folder, Recipe("saliencycut"), store, workers=settings.builders))
         small = {"crops": 6, "crop_size": settings.size // 2} if arguments.method == "swav" else {}
         data = policy_views(folder, arguments.policy, store=store, size=settings.size, **small)
         backbone, features = make_backbone(settings)
         counts = {"pictures": len(data), "batch": settings.batch, "epochs": settings.epochs}
         train(make_method(arguments.method, backbone, features, **counts), make_loader(data, settings), settings)
+        save(backbone, arguments)
 
         plain = policy_views(folder, Policy(p=0.0), store=store, size=settings.size, views=1)
         embedded = embed(backbone, make_loader(plain, settings, train=False))
-        print("k-means:", {name: round(value, 3) for name, value in clustering_score(*embedded).items()})
+        print("k-means:", clustering_score(*embedded, settings.seed))
         print(f"linear probe, balanced accuracy: {linear_probe(*embedded):.3f}")
 
 

@@ -21,6 +21,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
+from augcache import CachedImages, Recipe, build
+from augcache.policies import POLICIES, policy_views
 from augcache.store import store_path
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -49,6 +51,11 @@ class Settings:
     steps: int = 0
     limit: int = 0
 
+    @property
+    def builders(self) -> int | None:
+        """Worker processes of builds: all cores, unless everything is to stay in this process."""
+        return None if self.workers else 0
+
 
 SMOKE = {
     **{"backbone": "resnet18", "size": 32, "epochs": 2, "batch": 4, "warmup": 1, "cycles": 1},
@@ -63,6 +70,7 @@ def read_arguments(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="the data set; with --smoke, made of samples if left out")
     parser.add_argument("--smoke", action="store_true", help="a small sample, a small network, a few steps")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the trained backbone's weights there")
     for field in dataclasses.fields(Settings):
         default = getattr(published, field.name)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), help=f"default: {default}")
@@ -112,10 +120,20 @@ def make_backbone(settings: Settings, *, small_pictures: bool = False) -> tuple[
     return network, network.num_features
 
 
-def make_loader(data: Dataset[Any], settings: Settings, *, train: bool = True) -> DataLoader[Any]:
+def views_of(copies: CachedImages, policy: str, settings: Settings) -> Dataset[Any]:
+    """Open resized copies under a policy; saliency, where it needs any, is computed once and kept beside the copies."""
+    if POLICIES[policy].p == 0:
+        return policy_views(copies, policy, size=settings.size)
+    print(build(copies.store.path, Recipe("saliencycut"), copies.store.path, workers=settings.builders))
+    return policy_views(copies, policy, store=copies.store, size=settings.size)
+
+
+def make_loader(
+    data: Dataset[Any], settings: Settings, *, train: bool = True, collate: Callable[[list[Any]], Any] | None = None
+) -> DataLoader[Any]:
     """Batches for training, shuffled and all of one size, or for evaluation, in order."""
     return DataLoader(
-        data, settings.batch, shuffle=train, drop_last=train, num_workers=settings.workers,
+        data, settings.batch, shuffle=train, drop_last=train, num_workers=settings.workers, collate_fn=collate,
         persistent_workers=settings.workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip  # a line of how and a line of with what
 
@@ -197,6 +215,12 @@ def train(
         losses.append(total / steps)
         print(f"epoch {epoch + 1}/{settings.epochs}: loss {losses[-1]:.4f}, {time.perf_counter() - started:.1f} s")
     return losses
+
+
+def save(backbone: nn.Module, arguments: argparse.Namespace) -> None:
+    """Write a backbone's weights where --save says."""
+    if arguments.save is not None:
+        torch.save(backbone.state_dict(), arguments.save)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

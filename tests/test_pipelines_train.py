@@ -32,3 +32,32 @@ def test_smoke(script, tmp_path):
     """Without a download: stores, trains and evaluates; leaves nothing behind where it was started."""
     assert "loss" in run(script, "--smoke", cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol", "moco", "swav", "barlowtwins"])
+def test_methods_on_a_folder(method, pictures, tmp_path):
+    """Every method trains, on a folder of one's own, which stays as it was."""
+    before = sorted(tmp_path.rglob("*"))
+    out = run("pv_saliency", pictures, "--smoke", "--method", method, "--policy", "saliency+jitter", cwd=tmp_path)
+    assert "linear probe" in out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_background_removal_and_saved_weights(tmp_path):
+    """Views of the cut come from the store; what was trained is kept where --save says."""
+    run("coco_byol", "--smoke", "--background", 1, "--save", "backbone.pt", cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["backbone.pt"]
+
+
+def test_policies_on_copies(tmp_path):
+    """Saliency of the copies is computed where a policy needs it, and found."""
+    assert "loss" in run("inat64", "--smoke", "--policy", "saliency0.5+default", cwd=tmp_path)
+
+
+def test_a_folder_is_asked_for(tmp_path):
+    """Without a folder and without --smoke nothing is trained by surprise."""
+    command = [sys.executable, PIPELINES / "pv_saliency.py"]
+    environment = {**os.environ, "PYTHONPATH": str(TORCHVISION_OPS)}
+    out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert out.returncode == 2
+    assert "--smoke" in out.stderr
