@@ -1,11 +1,12 @@
 PYTHON ?= python3
 VENV := .venv
+DATA ?= ../shared/data
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -15,10 +16,11 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 
 install: $(BIN)/.installed  ## a virtual environment in .venv with all that development needs
 
-demo: $(BIN)/.installed  ## build the saliency store of the sample pictures, and draw demo/sheet.png
+demo: $(BIN)/.installed  ## build the saliency store of the sample pictures; draw demo/sheet.png and demo/report.html
 	mkdir -p demo
 	$(BIN)/augcache build-saliency samples --store demo/samples.augcache
 	$(BIN)/augcache preview demo/samples.augcache --source samples -o demo/sheet.png
+	$(BIN)/augcache report demo/samples.augcache --source samples -o demo/report.html
 
 test: $(BIN)/.installed lint types  ## lint, types and tests
 	$(BIN)/python -m pytest -n 2
@@ -37,7 +39,25 @@ test-pipelines: $(BIN)/.installed  ## install the extra `train`, and run every p
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
 	$(BIN)/python -m pytest tests/test_pipelines_train.py --durations 0
 
+test-package: $(BIN)/.installed  ## build wheel and sdist, and install them in an empty environment; a part of `test`
+	$(BIN)/python -m pytest tests/test_package.py
+
+bench: $(BIN)/.installed  ## the benchmarks of the README on the folder DATA, one after the other; hours
+	$(BIN)/python benchmarks/saliency_speed.py $(DATA)
+	$(BIN)/python benchmarks/saliency_quality.py $(DATA)
+	$(BIN)/python benchmarks/lookup.py $(DATA)/saliency
+	$(BIN)/python benchmarks/loader.py $(DATA)/saliency
+	$(BIN)/python benchmarks/encodings.py
+	$(BIN)/python benchmarks/store_scale.py
+	$(BIN)/python benchmarks/resize.py $(DATA)
+	$(BIN)/python benchmarks/loading.py $(DATA)
+	$(BIN)/python benchmarks/frames.py $(DATA)
+
+hooks: $(BIN)/.installed  ## run lint and types before every commit, by pre-commit
+	$(BIN)/python -m pip install --quiet pre-commit
+	$(BIN)/pre-commit install
+
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test lint types golden test-pipelines clean
+.PHONY: help install demo test lint types golden test-pipelines test-package bench hooks clean
