@@ -38,7 +38,9 @@ def choose(store: Store, recipe: Recipe | str | None, fits: Callable[[Recipe], b
         return found[0]
     fitting = [each for each in recipes if fits(each)]
     if not fitting:
-        raise StoreError(f"{store.path}: no recipe here gives {what}; it holds: {_listing(recipes)}")
+        raise StoreError(
+            f"{store.path}: no recipe here gives {what}; it holds: {_listing(recipes)}; build it, or give another store"
+        )
     if len(fitting) > 1:
         raise StoreError(f"{store.path}: several recipes would fit; choose one with recipe=: {_listing(fitting)}")
     return fitting[0]

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch.utils.data import Dataset
 
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images import as_pixels, decode_views
 from augcache.listing import Listing, from_folder, from_manifest
 from augcache.lookup import Lookup, choose_recipe
+from augcache.misses import Misses
 from augcache.recipe import Recipe
 from augcache.recolour import PaletteJitter
 from augcache.sample import OUTPUTS, Sample, output_of
@@ -62,6 +64,7 @@ class SaliencyLookup:
         store = store if isinstance(store, Store) else Store(store)
         rule = None if jitter is None else jitter.rule
         self.lookup = Lookup(store, choose_recipe(store, view, recipe), view, p, rule, on_miss)
+        self._misses = Misses()
 
     def __call__(self, image: Any) -> Any:
         """Return the picture or its view."""
@@ -69,7 +72,9 @@ class SaliencyLookup:
 
     def sample(self, image: Any, output: str | None = None) -> Sample:
         """Return what draws from one picture, in the form it came in or another."""
-        return Sample(self.lookup, output or output_of(image), "this picture", lambda: as_pixels(image), None, image)
+        return Sample(
+            self.lookup, output or output_of(image), "this picture", lambda: as_pixels(image), None, image, self._misses
+        )
 
     def __repr__(self) -> str:
         lookup = self.lookup
@@ -150,6 +155,8 @@ class HashedSaliencyDataset(Dataset[Any]):
         self.lookup: Lookup = self.lookup_transform.lookup
         self.output = output if self.base is not None else output or "pil"
         self.transform = transform
+        if self.folder is not None and p < 1:
+            Image.init()  # once here and not in every worker of every epoch: it loads fifty modules
         self.listing: Listing | None = None
         if self.folder is not None and check:
             self.listing = from_folder(self.folder, opened, self.lookup.recipe)

@@ -287,6 +287,9 @@ def _from_16_bits(values: np.ndarray) -> np.ndarray:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
+_BEFORE = ", before they are turned into floats (ToTensor, ToDtype)"
+
+
 def as_pixels(image: Any) -> np.ndarray:
     """Return the uint8 (H, W, 3) RGB pixels of a picture that is already in memory.
 
@@ -303,22 +306,28 @@ def as_pixels(image: Any) -> np.ndarray:
     if isinstance(image, Image.Image):
         from augcache.arrow import rgb_pixels  # ctypes, for pictures in memory alone
 
+        if image.mode == "F":
+            raise SourceError(f"a picture of mode F, floats: give 8 bits a channel{_BEFORE}")
         return rgb_pixels(image if image.mode == "RGB" else image.convert("RGB"))
     tensor = not isinstance(image, np.ndarray) and hasattr(image, "detach") and hasattr(image, "numpy")
     array = image.detach().cpu().numpy() if tensor else image
+    if isinstance(array, list | tuple):
+        raise SourceError(f"a {type(image).__name__} of {len(array)} is a batch: give one picture at a time")
     if not isinstance(array, np.ndarray):
         raise SourceError(f"a {type(image).__name__} is not a picture: give a PIL image, an array or a tensor")
     if array.dtype != np.uint8:
-        raise SourceError(
-            f"a picture of dtype {array.dtype}: give uint8 pixels, "
-            "before they are turned into floats (ToTensor, ToDtype)"
-        )
+        raise SourceError(f"a picture of dtype {array.dtype}: give uint8 pixels{_BEFORE}")
+    given, wanted = (
+        (f"a tensor of shape {array.shape}", "(3, H, W)")
+        if tensor
+        else (f"an array of shape {array.shape}", "(H, W, 3)")
+    )
     if array.ndim == 4:
-        raise SourceError(f"an array of shape {array.shape} is a batch: give one picture at a time")
+        raise SourceError(f"{given} is a batch: give one picture at a time")
     if tensor and array.ndim == 3:
         array = array.transpose(1, 2, 0)
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
-        raise SourceError(f"an array of shape {array.shape} is not a picture: give (H, W, 3)")
+        raise SourceError(f"{given} is not a picture: give {wanted}")
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array

@@ -11,9 +11,10 @@ from PIL import Image
 
 from augcache.choice import choose
 from augcache.codec import StoredRecord
-from augcache.errors import MissError, RecipeError
+from augcache.errors import MissError, RecipeError, StoreError
 from augcache.jitter import Jitter
 from augcache.keys import ContentKey
+from augcache.misses import Misses
 from augcache.recipe import Recipe, Record
 from augcache.store import Store
 from augcache.stored import is_picture
@@ -40,7 +41,9 @@ class Lookup:
         if self.on_miss not in ON_MISS:
             raise RecipeError(f"on_miss={self.on_miss!r}: give one of {', '.join(ON_MISS)}")
 
-    def record(self, key: ContentKey, what: str, pixels: Callable[[], np.ndarray]) -> StoredRecord | Record | None:
+    def record(
+        self, key: ContentKey, what: str, pixels: Callable[[], np.ndarray], misses: Misses | None = None
+    ) -> StoredRecord | Record | None:
         """Return the record of a picture, or None where it is to be left as it is.
 
         Parameters
@@ -50,11 +53,18 @@ class Lookup:
         what : str
             Names the picture in an error.
         pixels : callable
-            Gives uint8 (H, W, 3); called only to compute a missing record.
+            Gives uint8 (H, W, 3); called only for a missing record.
+        misses : Misses, optional
+            Watches over pictures that come from outside.
         """
         record = self.store.get(self.recipe, key)
         if record is not None:
+            if misses is not None:
+                misses.hit()
             return record
+        if misses is not None:
+            array, error = NEEDS[self.view][0], self.on_miss == "error"
+            misses.miss(self.store, self.recipe, array, lambda: pixels().shape[:2], error=error)
         if self.on_miss == "original":
             return None
         if self.on_miss == "compute":
@@ -105,13 +115,24 @@ def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recip
         If the store holds no such recipe, or none or several that fit.
     """
     check_view(view)
-    return choose(store, recipe, lambda each: gives(store, each, view), f"the view {view!r}")
+    chosen = choose(store, recipe, lambda each: gives(store, each, view), f"the view {view!r}")
+    record = None if recipe is None else _any_record(store, chosen)
+    if record is not None and not gives(store, chosen, view):
+        raise StoreError(
+            f"{store.path}: the view {view!r} needs {' and '.join(NEEDS[view])}, and records of {chosen.name} "
+            f"{chosen.digest.hex()[:8]} hold {', '.join(record)}: choose another view or recipe"
+        )
+    return chosen
 
 
 def gives(store: Store, recipe: Recipe, view: str) -> bool:
     """Whether a recipe's records hold what a view needs; the view "image" is a frame or copy itself."""
-    key = next(store.keys(recipe), None)
-    record = None if key is None else store.get(recipe, key)
+    record = _any_record(store, recipe)
     if record is None:
         return False
     return is_picture(record) if view == "image" else all(name in record for name in NEEDS[view])
+
+
+def _any_record(store: Store, recipe: Recipe) -> StoredRecord | None:
+    key = next(store.keys(recipe), None)
+    return None if key is None else store.get(recipe, key)

@@ -15,6 +15,7 @@ from augcache.codec import StoredRecord
 from augcache.extras import require
 from augcache.keys import ContentKey, content_key
 from augcache.lookup import Lookup
+from augcache.misses import Misses
 from augcache.outputs import as_output
 from augcache.recipe import Record
 from augcache.recolour import indexed
@@ -53,6 +54,8 @@ class Sample:
         The picture's, where it is known without a look at it.
     image : PIL image, ndarray or tensor, optional
         The original in the form in which it is wanted, where it came in that form.
+    misses : Misses, optional
+        Watches over pictures that come from outside.
     """
 
     lookup: Lookup
@@ -61,6 +64,7 @@ class Sample:
     read: Callable[[], np.ndarray]
     key: ContentKey | None = None
     image: Any = None
+    misses: Misses | None = None
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -71,7 +75,7 @@ class Sample:
     def record(self) -> StoredRecord | Record | None:
         """The picture's record; None where it is to be left as it is."""
         key = content_key(self.pixels) if self.key is None else self.key
-        return self.lookup.record(key, self.name, lambda: self.pixels)
+        return self.lookup.record(key, self.name, lambda: self.pixels, self.misses)
 
     def draw(self) -> Any:
         """Give the original or its view, by a new throw of the dice."""

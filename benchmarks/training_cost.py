@@ -186,9 +186,8 @@ def report(table: dict[str, list[float]], options: argparse.Namespace, pictures:
         cells = [f"{value:.2f} | {value / unit:.3f}" for value, unit in zip(values, base, strict=True)]
         cells[1] = f"{values[1] / values[0]:.0%}"
         print(f"| {row} | {' | '.join(cells if row != CEILING else [*cells[:3], *['|'] * 2])} |")
-    print(
-        f"\n(d)/(b): {table[FLY][0] / table[b][0]:.1f} for an epoch, {table[FLY][4] / table[b][4]:.1f} in CPU time of the loader"
-    )
+    epochs, loaders = table[FLY][0] / table[b][0], table[FLY][4] / table[b][4]
+    print(f"\n(d)/(b): {epochs:.1f} for an epoch, {loaders:.1f} in CPU time of the loader")
 
 
 def recolour(store: Store, recipe: Recipe, count: int = 256, side: int = 224) -> None:
