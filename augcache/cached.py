@@ -144,7 +144,7 @@ def _read_manifest(store: Store, recipe: Recipe) -> tuple[bytearray, np.ndarray,
     for row in store.sources(recipe.digest):
         keys += row.key
         numbers.append(seen.setdefault(row.label, len(seen)))
-        of_files = of_files or row.mtime_ns > 0
+        of_files = of_files or row.mtime_ns != 0
     if not keys:
         raise SourceError(f"{store.path}: recipe {recipe.digest.hex()[:8]} has no copies; run 'augcache resize'")
     counted = not of_files and all(label.isdecimal() for label in seen)

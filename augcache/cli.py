@@ -174,14 +174,11 @@ def _build(
     as_json: bool,
     run: Callable[..., Report] = build,
     run_options: dict[str, Any] | None = None,
-    workers: int | None,
-    limit: int | None,
-    level: int,
-    **source: Any,
+    **options: Any,
 ) -> int:
-    pictures, path = _source(**source)
-    common: dict[str, Any] = {"workers": workers, "limit": limit, "level": level, "quiet": quiet, "as_json": as_json}
-    return run_build(run, pictures, recipe, path, **common, **(run_options or {}))
+    how = {name: options.pop(name) for name in ("workers", "backend", "scheduler", "shard", "limit", "level")}
+    pictures, path = _source(**options)
+    return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how, **(run_options or {}))
 
 
 for _command in COMMANDS:

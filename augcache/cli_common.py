@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 
+from augcache.engines import BACKENDS
 from augcache.recipe import Recipe
 from augcache.report import Progress, Report
 from augcache.words import date_text, duration_text, pace_text, short_path, size_text
@@ -35,6 +37,17 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
 store_argument = click.argument("store", type=click.Path())  # a path, so that a shell can complete it
+
+
+def _shard(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{text}: give I/N with I from 1 to N, such as 1/16 ... 16/16")
+    return int(match[1]), int(match[2])
+
+
 running = stacked(
     click.option("--store", type=click.Path(), help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
     click.option(
@@ -42,6 +55,19 @@ running = stacked(
         type=click.IntRange(min=0),
         envvar="AUGCACHE_WORKERS",
         help="Worker processes; 0 works in this one.  [default: all cores]",
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        default="loky",
+        show_default=True,
+        help="Where the workers are: processes of this machine, or a cluster.",
+    ),
+    click.option(
+        "--scheduler", metavar="ADDR", help="Of Dask: tcp://HOST:8786; of Ray: auto, HOST:6379 or ray://HOST:10001."
+    ),
+    click.option(
+        "--shard", metavar="I/N", callback=_shard, help="Only the I-th of N shares, by a hash of the names; I from 1."
     ),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first N items, by name."),
     click.option(

@@ -20,7 +20,7 @@ from augcache.keys import content_key
 from augcache.manifest import Source
 from augcache.recipe import Recipe
 from augcache.report import Progress, Report
-from augcache.sources import walk
+from augcache.sources import as_local, root_of, sharded, walk
 from augcache.spool import Spool
 from augcache.store import Store
 from augcache.video import Sampling, VideoError
@@ -36,7 +36,7 @@ _SPOOL = "spool-"
 
 @dataclass(frozen=True, slots=True)
 class VideoItem:
-    """A video file; name, label, size and mtime as of a picture."""
+    """A video file; name, label, size, mtime and path or URL as of a picture."""
 
     name: str
     label: str
@@ -51,7 +51,7 @@ class Videos:
     Parameters
     ----------
     root : path-like
-        The folder, or one video.
+        The folder, or its URL, or one video.
 
     Raises
     ------
@@ -60,13 +60,12 @@ class Videos:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
-        if self.root.is_file():
-            status = self.root.stat()
-            only = VideoItem(self.root.name, "", status.st_size, status.st_mtime_ns, str(self.root))
-            self._items = [only]
+        self.root = root_of(root)
+        if isinstance(self.root, Path) and self.root.is_file():
+            status, path = self.root.stat(), os.path.abspath(self.root)
+            self._items = [VideoItem(self.root.name, "", status.st_size, status.st_mtime_ns, path)]
             return
-        found = walk(self.root, lambda entry: os.path.splitext(entry.name)[1].lower() in SUFFIXES)
+        found = walk(self.root, lambda name, _: os.path.splitext(name)[1].lower() in SUFFIXES)
         self._items = [VideoItem(*item) for item in found]
         if not self._items:
             raise SourceError(
@@ -78,6 +77,14 @@ class Videos:
 
     def __iter__(self) -> Iterator[VideoItem]:
         return iter(self._items)
+
+    def names(self) -> Iterator[str]:
+        """Name of every video, in order."""
+        return (item.name for item in self._items)
+
+    def some(self, wanted: Callable[[str], bool]) -> Iterator[VideoItem]:
+        """Items of the wanted names, in order."""
+        return (item for item in self._items if wanted(item.name))
 
     def __repr__(self) -> str:
         return f"Videos({str(self.root)!r})"
@@ -92,6 +99,9 @@ def extract_frames(
     workers: int | None = None,
     limit: int | None = None,
     level: int = 9,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Store chosen frames of every video.
@@ -106,8 +116,8 @@ def extract_frames(
         Default: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     timeout : float
         Seconds without a decoded packet until a decoder counts as hung.
-    workers, limit, level, progress
-        As for `build`; `limit` counts videos.
+    workers, limit, level, backend, scheduler, shard, progress
+        As for `build`; `limit` counts videos, and a shard has whole videos.
 
     Returns
     -------
@@ -116,7 +126,7 @@ def extract_frames(
 
     Raises
     ------
-    SourceError, StoreError
+    SourceError, StoreError, BackendError
         As `build`.
 
     Notes
@@ -126,30 +136,42 @@ def extract_frames(
     why; its frames before the damage are kept. A finished video is passed over the next time, one that failed is
     tried again.
     """
-    items = source if isinstance(source, Videos) else Videos(source)
+    videos = source if isinstance(source, Videos) else Videos(source)
+    items = sharded(videos, shard)
     count_items(items, limit)  # before a store is made
-    opened = open_store(items.root, store)
+    opened = open_store(videos.root, store)
     for left in opened.path.glob(f"{_SPOOL}*"):  # of a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_SPOOL, dir=opened.path) as folder:
-        work = partial(frames_of, recipe, timeout, level, folder)
-        return ingest(items, recipe, opened, work, workers=workers, limit=limit, group=1, progress=progress)
+        # Workers elsewhere have no such folder: what comes of a video travels in one piece.
+        work = partial(frames_of, recipe, timeout, level, folder if backend == "loky" else None)
+        return ingest(
+            items, recipe, opened, work, workers=workers, backend=backend, scheduler=scheduler, limit=limit, group=1,
+            progress=progress,
+        )  # fmt: skip  # what is passed on
 
 
-def frames_of(recipe: Recipe, timeout: float, level: int, folder: str, item: VideoItem) -> Ingested:
+def frames_of(recipe: Recipe, timeout: float, level: int, folder: str | None, item: VideoItem) -> Ingested:
     """Worker: the frames of one video."""
+    try:
+        with as_local(item.path) as path:
+            return _frames_of(recipe, timeout, Spool(folder), item, path, level)
+    except SourceError as error:
+        return Ingested(reason=str(error))
+
+
+def _frames_of(recipe: Recipe, timeout: float, records: Spool, item: VideoItem, path: str, level: int) -> Ingested:
     params = recipe.params
     size = (params.pop("width"), params.pop("height"))
     fit = params.pop("fit")
     try:
-        digest = _digest(item.path)
+        digest = _digest(path)
     except OSError as error:
         return Ingested(reason=f"cannot be read: {error.strerror or error}")
     rows: list[Source] = []
-    records = Spool(folder)
     reason = ""
     try:
-        for frame in decode_isolated(item.path, Sampling(**params), size if size[0] else None, fit, timeout):
+        for frame in decode_isolated(path, Sampling(**params), size if size[0] else None, fit, timeout):
             key = content_key(frame.image)
             records.add(key, codec.encode({"image": frame.image}, level=level))
             rows.append(
@@ -159,7 +181,7 @@ def frames_of(recipe: Recipe, timeout: float, level: int, folder: str, item: Vid
                 )
             )  # fmt: skip  # one row
     except VideoError as error:
-        reason = str(error).removeprefix(f"{item.path}: ")
+        reason = str(error).removeprefix(f"{path}: ")
     if not rows and not reason:
         reason = "none of its frames is wanted: it is shorter than the start that was asked for"
     return Ingested(rows, records, reason)

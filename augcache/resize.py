@@ -19,7 +19,7 @@ from augcache.keys import content_key
 from augcache.manifest import Source
 from augcache.recipe import Recipe, Record
 from augcache.report import Progress, Report
-from augcache.sources import Item, Masked, open_source
+from augcache.sources import Item, Masked, open_source, sharded
 from augcache.store import Store
 from augcache.transforms.resize import place, render, store_as
 
@@ -33,6 +33,9 @@ def resize(
     workers: int | None = None,
     limit: int | None = None,
     level: int = 9,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Store a copy of fixed size of every picture.
@@ -47,7 +50,7 @@ def resize(
         Default: ``$AUGCACHE_STORE``, else the source's name with ``.augcache`` beside it.
     max_pixels : int
         A picture of more is listed as a failure.
-    workers, limit, level, progress
+    workers, limit, level, backend, scheduler, shard, progress
         As for `build`.
 
     Returns
@@ -56,7 +59,7 @@ def resize(
 
     Raises
     ------
-    SourceError, StoreError
+    SourceError, StoreError, BackendError
         As `build`.
 
     Notes
@@ -66,14 +69,16 @@ def resize(
     computed from them; with a mask, of picture and mask, uint8 (H, W, 4). Large JPEGs are decoded at 1/2, 1/4 or 1/8
     by their own scaled decoding, then filtered.
     """
-    items = open_source(source)
+    pictures = open_source(source)
+    items = sharded(pictures, shard)
     count_items(items, limit)  # before a store is made
-    if recipe.params.get("masks") != isinstance(items, Masked):
+    if recipe.params.get("masks") != isinstance(pictures, Masked):
         raise RecipeError("a resize recipe has masks=True where the source has masks, and only there")
     work = partial(copy_item, recipe, max_pixels, level=level)
     return ingest(
-        items, recipe, open_store(source, store), work, workers=workers, limit=limit, level=level, progress=progress
-    )
+        items, recipe, open_store(source, store), work, workers=workers, backend=backend, scheduler=scheduler,
+        limit=limit, level=level, progress=progress,
+    )  # fmt: skip  # what is passed on
 
 
 def copy_item(recipe: Recipe, max_pixels: int, item: Item, *, level: int = 9) -> Ingested:

@@ -16,11 +16,11 @@ class Spool(Mapping[ContentKey, bytes]):
 
     Parameters
     ----------
-    folder : str
-        Where the file goes, once there is more than `IN_MEMORY`.
+    folder : str or None
+        Where the file goes, once there is more than `IN_MEMORY`. None keeps all in memory, for workers elsewhere.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._path: str | None = None
         self._memory: dict[ContentKey, bytes] = {}
@@ -33,7 +33,7 @@ class Spool(Mapping[ContentKey, bytes]):
             return
         self._memory[key] = data
         self._bytes += len(data)
-        if self._bytes > IN_MEMORY:
+        if self._folder is not None and self._bytes > IN_MEMORY:
             self._write()
 
     def _write(self) -> None:

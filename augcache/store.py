@@ -385,7 +385,9 @@ def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | N
     given = store or os.environ.get("AUGCACHE_STORE")
     if given:
         return Path(given)
-    folder = Path(os.path.abspath(source))
+    if "://" in str(source) and not str(source).startswith("file://"):
+        raise RecipeError(f"{source}: a store is a folder of this machine: give --store")
+    folder = Path(os.path.abspath(str(source).removeprefix("file://")))
     if (folder / "data.mdb").is_file():
         return Path(source)  # a store of frames or copies takes what is computed from them as well
     if not folder.name:

@@ -69,7 +69,7 @@ class StoredPictures(Pictures):
     def __iter__(self) -> Iterator[StoredItem]:
         for row in self.store.sources(self.recipe.digest):
             name = row.name if row.frame is None else f"{row.name}#{row.frame}"
-            yield StoredItem(name, row.label, store=str(self.store.path), recipe=self.recipe, key=row.key)
+            yield StoredItem(name, row.label, store=os.path.abspath(self.store.path), recipe=self.recipe, key=row.key)
 
     def __repr__(self) -> str:
         return f"StoredPictures({str(self.store.path)!r}, {self._count} pictures)"

@@ -7,11 +7,12 @@ This package alone imports joblib, dask and ray, and each only where it is used:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from augcache.errors import BackendError, RecipeError
+from augcache.extras import require
 
 BACKENDS = ("loky", "dask", "ray")
 
@@ -30,8 +31,8 @@ class Engine:
 
     Attributes
     ----------
-    parallel : joblib.Parallel
-        Entered, giving results as a generator in the order in which they finish.
+    parallel : callable
+        Gives a `joblib.Parallel` that returns a generator of results in the order in which they finish.
     workers : int
         How many tasks run at the same time.
     is_local : bool
@@ -40,7 +41,7 @@ class Engine:
         What it raises where the death of one worker ends all tasks in flight.
     """
 
-    parallel: Any
+    parallel: Callable[[], Any]
     workers: int
     is_local: bool
     broken: tuple[type[BaseException], ...] = ()
@@ -50,8 +51,9 @@ class Engine:
 
         A task is ``task(function, number, group)``. Raises `broken`, and `BackendError` where the engine went away.
         """
-        self.parallel.pre_dispatch = in_flight
-        results = self.parallel(tasks)
+        parallel = self.parallel()
+        parallel.pre_dispatch = in_flight
+        results = parallel(tasks)
         try:
             yield from results
         finally:
@@ -100,21 +102,26 @@ def open_engine(backend: str, scheduler: str | None, workers: int | None) -> Ite
             raise BackendError(f"scheduler {scheduler}: goes with backend dask or ray; give one of them")
         yield _loky(cpu_count() if workers is None else workers)
     elif backend == "dask":
+        require("distributed", "dask", "backend dask")
         from augcache.engines import dask_cluster
 
         with dask_cluster.connect(scheduler) as (engine, cores):
-            yield Engine(engine, workers or cores, is_local=False)
+            yield Engine(lambda: engine, workers or cores, is_local=False)
     else:
+        require("ray", "ray", "backend ray")
         from augcache.engines import ray_cluster
 
         with ray_cluster.connect(scheduler) as (engine, cores):
-            yield Engine(engine, workers or cores, is_local=False)
+            yield Engine(lambda: engine, workers or cores, is_local=False)
 
 
 def _loky(workers: int) -> Engine:
     import joblib
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    # joblib runs a single worker inside this process. A pool of two with one group in flight keeps a crash out.
-    parallel = joblib.Parallel(max(workers, 2), backend="loky", return_as="generator_unordered", batch_size=1)
+    def parallel() -> Any:
+        # A new one each time: results of a flight that broke may still come in. The processes are kept all the same.
+        # joblib runs a single worker inside this process. A pool of two with one group in flight keeps a crash out.
+        return joblib.Parallel(max(workers, 2), backend="loky", return_as="generator_unordered", batch_size=1)
+
     return Engine(parallel, workers, is_local=True, broken=(BrokenProcessPool,))

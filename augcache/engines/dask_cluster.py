@@ -11,20 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import joblib
+from distributed import CancelledError, Client, KilledWorker
+from joblib._dask import DaskDistributedBackend
 
 from augcache.errors import BackendError
 
-try:
-    from distributed import CancelledError, Client, KilledWorker
-    from joblib._dask import DaskDistributedBackend
-except ImportError as error:
-    raise BackendError(
-        "the Dask backend needs the extra 'dask': pip install 'augcache[dask]', here and on the workers"
-    ) from error
-
 CONNECT_SECONDS = 10
-# What Dask logs when a connection goes: pages of tracebacks, for what is said in one line here.
-_LOGGERS = ("distributed", "tornado.application")
 
 
 class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
@@ -97,11 +89,13 @@ def connect(scheduler: str | None) -> Iterator[tuple[Any, int]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in _LOGGERS}
-    for name in before:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    """Keep Dask from logging pages of tracebacks when a connection goes, for what is said in one line here."""
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    before = {each: each.level for each in loggers if each.name.split(".")[0] in ("distributed", "tornado", "asyncio")}
+    for each in before:
+        each.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        for each, level in before.items():
+            each.setLevel(level)

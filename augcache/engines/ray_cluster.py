@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import joblib
+import ray
 from joblib.parallel import ParallelBackendBase
+from ray import exceptions
 
 from augcache.errors import BackendError
-
-try:
-    import ray
-    from ray import exceptions
-except ImportError as error:
-    raise BackendError(
-        "the Ray backend needs the extra 'ray': pip install 'augcache[ray]', here and on the workers"
-    ) from error
 
 # A task's own worker or machine is gone, whatever the reason.
 _DIED = (
@@ -33,6 +32,11 @@ _DIED = (
 )
 
 
+_GONE = "the Ray cluster went away; what is finished is kept: start it, and run the same command again"
+# Ray ends this process, without a word to it, when the head has been gone for 60 seconds.
+_GONE_SECONDS = 40
+
+
 class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
     """A joblib backend of Ray tasks; a task that loses its worker gives `Lost`."""
 
@@ -40,6 +44,7 @@ class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
 
     def __init__(self) -> None:
         super().__init__()
+        self._open: dict[int, Callable[[Any], None]] = {}
         # No retries by Ray: `augcache.workers` tries what killed its worker again, apart from the others.
         self.remote = ray.remote(num_cpus=1, max_retries=0)(_call)
 
@@ -50,9 +55,22 @@ class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
         """Start a task."""
         number = func.items[0][1][0]
+        self._open[number] = callback
         future = self.remote.remote(func).future()
-        future.add_done_callback(lambda done: callback((number, done)))
+        future.add_done_callback(partial(self._end, number))
         return future
+
+    def _end(self, number: int, future: Any) -> None:
+        callback = self._open.pop(number, None)
+        if callback is not None:
+            callback((number, future))
+
+    def give_up(self, reason: str) -> None:
+        """End every task that is under way with an error."""
+        for number in list(self._open):
+            future: Future[Any] = Future()
+            future.set_exception(BackendError(reason))
+            self._end(number, future)
 
     def retrieve_result_callback(self, out: Any) -> Any:
         """Turn the end of a task into its result; a list, as joblib's tasks travel in batches (of one)."""
@@ -62,6 +80,10 @@ class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
         error = future.exception()
         if error is None:
             return future.result()
+        if isinstance(error, BackendError):
+            raise error
+        if isinstance(error, exceptions.LocalRayletDiedError):
+            raise BackendError(_GONE) from error
         if isinstance(error, _DIED):
             return [Lost(number, f"its Ray worker died ({type(error).__name__})")]
         raise BackendError(
@@ -72,6 +94,31 @@ class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
 
 def _call(batch: Any) -> Any:
     return batch()
+
+
+def _watch(backend: Backend, address: str, over: threading.Event) -> None:
+    """Give up once nothing has listened where the cluster's head was for `_GONE_SECONDS`."""
+    host, _, port = address.rpartition(":")
+    seen = time.monotonic()
+    while not over.wait(2):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            seen = time.monotonic()
+        except OSError:
+            if time.monotonic() - seen > _GONE_SECONDS:
+                backend.give_up(f"{address}: {_GONE}")
+
+
+@contextlib.contextmanager
+def _watched(backend: Backend) -> Iterator[None]:
+    over = threading.Event()
+    address = ray.get_runtime_context().gcs_address
+    thread = threading.Thread(target=_watch, args=(backend, address, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextlib.contextmanager
@@ -90,10 +137,13 @@ def connect(scheduler: str | None) -> Iterator[tuple[Any, int]]:
                 "--head', and give --scheduler auto, HOST:6379 or ray://HOST:10001"
             ) from error
     try:
-        cores = int(ray.cluster_resources().get("CPU", 0))
-        with joblib.Parallel(
-            cores, backend=Backend(), return_as="generator_unordered", batch_size=1, pre_dispatch=cores
-        ) as parallel:
+        cores, backend = int(ray.cluster_resources().get("CPU", 0)), Backend()
+        with (
+            _watched(backend),
+            joblib.Parallel(
+                cores, backend=backend, return_as="generator_unordered", batch_size=1, pre_dispatch=cores
+            ) as parallel,
+        ):
             yield parallel, cores
     finally:
         if ours:

@@ -8,6 +8,7 @@ from augcache.sources.list_file import ListFile
 from augcache.sources.masks import Masked
 from augcache.sources.opening import open_source
 from augcache.sources.packed import Packed
+from augcache.sources.remote import as_local, root_of
 from augcache.sources.shares import Sharded, sharded
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "Sharded",
     "Small",
     "Views",
+    "as_local",
     "open_source",
+    "root_of",
     "sharded",
     "walk",
 ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from augcache.errors import SourceError
+from augcache.sources.folder import Folder
 from augcache.sources.items import FileItem, Pictures
 from augcache.sources.json_stream import members
+from augcache.sources.remote import root_of
 
 _TRIED = 200
 
@@ -21,7 +23,7 @@ class Annotated(Pictures):
     Parameters
     ----------
     root : path-like
-        Folder that the file's ``file_name`` entries are relative to.
+        Folder, or the URL of one, that the file's ``file_name`` entries are relative to.
     file : path-like
         JSON with ``images`` (id, file_name), ``categories`` (id, name and other fields such as supercategory or
         kingdom) and ``annotations`` (image_id, category_id).
@@ -40,9 +42,11 @@ class Annotated(Pictures):
     """
 
     def __init__(self, root: str | os.PathLike[str], file: str | os.PathLike[str], keep: Sequence[str] = ()) -> None:
-        self.root, self.file = Path(root), Path(file)
-        if not self.root.is_dir():
+        self.root, self.file = root_of(root), Path(file)
+        if isinstance(self.root, Path) and not self.root.is_dir():
             raise SourceError(f"{self.root}: no such folder; give the folder that the pictures of {self.file} are in")
+        # What a bucket holds is asked for once and not for each picture.
+        self._there = {item.name: item for item in Folder(root)} if isinstance(self.root, str) else None
         content = _read(self.file)
         kept = keep_categories(content.categories, keep, self.file)
         self._listed = sorted(_labelled(content, kept, everything=not keep), key=lambda entry: os.fsencode(entry[0]))
@@ -54,18 +58,40 @@ class Annotated(Pictures):
         # A few are tried first: looking for millions takes a while, and is worth it only before an error.
         step = max(1, len(self._listed) // _TRIED)
         names = (name for entries in (self._listed[::step], self._listed) for name, _ in entries)
-        if not any((self.root / name).exists() for name in names):
+        if not any(map(self._exists, names)):
             raise SourceError(
                 f"{self.root}: none of the pictures of {self.file} is here, such as {self._listed[0][0]!r}; "
                 "give the folder that these paths start from"
             )
 
+    def _exists(self, name: str) -> bool:
+        return (self.root / name).exists() if isinstance(self.root, Path) else name in (self._there or ())
+
     def __len__(self) -> int:
         return len(self._listed)
 
     def __iter__(self) -> Iterator[FileItem]:
+        return self.some(lambda _: True)
+
+    def names(self) -> Iterator[str]:
+        """Names, without a look at the files."""
+        return (name for name, _ in self._listed)
+
+    def some(self, wanted: Callable[[str], bool]) -> Iterator[FileItem]:
+        """Items of the wanted names."""
         for name, label in self._listed:
-            yield file_item(self.root / name, name, label)
+            if wanted(name):
+                yield self._item(name, label)
+
+    def _item(self, name: str, label: str) -> FileItem:
+        if isinstance(self.root, Path):
+            return file_item(self.root / name, name, label)
+        there = (self._there or {}).get(name)
+        return (
+            FileItem(name, label, path=f"{self.root.rstrip('/')}/{name}")
+            if there is None
+            else replace(there, label=label)
+        )
 
     def __repr__(self) -> str:
         return f"Annotated({str(self.root)!r}, {str(self.file)!r})"
@@ -76,8 +102,8 @@ def file_item(path: Path, name: str, label: str) -> FileItem:
     try:
         status = path.stat()
     except OSError:
-        return FileItem(name, label, path=str(path))
-    return FileItem(name, label, status.st_size, status.st_mtime_ns, str(path))
+        return FileItem(name, label, path=os.path.abspath(path))
+    return FileItem(name, label, status.st_size, status.st_mtime_ns, os.path.abspath(path))
 
 
 @dataclass

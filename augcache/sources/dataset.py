@@ -6,7 +6,7 @@ import functools
 import importlib
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,18 @@ class MapDataset(Pictures):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Item]:
-        for index in range(len(self.dataset)):
-            image, label = picture_and_label(self.dataset, index)
-            yield ArrayItem(f"{index:09d}", label, image=image)
+        return self.some(lambda _: True)
+
+    def names(self) -> Iterator[str]:
+        """Names; no picture is loaded."""
+        return (f"{index:09d}" for index in range(len(self.dataset)))
+
+    def some(self, wanted: Callable[[str], bool]) -> Iterator[Item]:
+        """Items of the wanted names; no other is loaded."""
+        for index, name in enumerate(self.names()):
+            if wanted(name):
+                image, label = picture_and_label(self.dataset, index)
+                yield ArrayItem(name, label, image=image)
 
     def __repr__(self) -> str:
         return f"MapDataset({type(self.dataset).__name__})"

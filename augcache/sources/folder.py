@@ -1,14 +1,16 @@
-"""Folders of pictures."""
+"""Folders of pictures, on this machine or by URL."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from augcache.errors import SourceError
 from augcache.images import SUFFIXES, looks_like_picture
 from augcache.sources.items import FileItem, Pictures
+from augcache.sources.remote import File, root_of, walk_url
 
 
 class Folder(Pictures):
@@ -20,7 +22,7 @@ class Folder(Pictures):
     Parameters
     ----------
     root : path-like
-        The folder.
+        The folder; or the URL of one, such as ``s3://bucket/prefix``, for which fsspec has a file system.
 
     Raises
     ------
@@ -29,7 +31,7 @@ class Folder(Pictures):
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+        self.root = root_of(root)
         self._files = [FileItem(*file) for file in walk(self.root, _is_picture)]
         if not self._files:
             raise SourceError(
@@ -46,19 +48,26 @@ class Folder(Pictures):
         return f"Folder({str(self.root)!r})"
 
 
-def walk(root: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[tuple[str, str, int, int, str]]:
-    """List the files under a folder: name relative to it, first-level subfolder, size, mtime in ns, and path.
+Head = Callable[[], bytes]  # gives a file's first bytes
 
+
+def walk(root: Path | str, wanted: Callable[[str, Head], bool]) -> list[File]:
+    """List the files under a folder: name relative to it, first-level subfolder, size, mtime in ns, and path or URL.
+
+    `wanted` is called with a file's name and a function that gives its first bytes; of a URL, see `remote.stamp` for
+    what stands for the time.
     Sorted as the manifest sorts them, so that "the first ten" means the same everywhere. Hidden files and stores are
     passed over; links to folders are followed, each folder once. Raises `SourceError` where there is no folder.
     """
+    if isinstance(root, str):
+        return walk_url(root, wanted)
     if not root.exists():
         raise SourceError(f"{root}: no such folder; check the path")
     if not root.is_dir():
         raise SourceError(f"{root}: a file, not a folder; give the folder that it is in")
-    found: list[tuple[str, str, int, int, str]] = []
+    found: list[File] = []
     visited: set[tuple[int, int]] = set()
-    pending = [(str(root), "")]
+    pending = [(os.path.abspath(root), "")]  # a worker may have another current folder
     while pending:
         folder, prefix = pending.pop()
         try:
@@ -74,24 +83,28 @@ def walk(root: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[tuple[s
                 continue
             if entry.is_dir():
                 pending.append((entry.path, f"{prefix}{entry.name}/"))
-            elif wanted(entry):
+            elif wanted(entry.name, partial(_head, entry)):
                 status = _status(entry)
                 label = prefix.split("/", 1)[0]
                 found.append((prefix + entry.name, label, status.st_size, status.st_mtime_ns, entry.path))
     return sorted(found, key=lambda file: os.fsencode(file[0]))
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
-    suffix = os.path.splitext(entry.name)[1].lower()
+def _is_picture(name: str, head: Head) -> bool:
+    suffix = os.path.splitext(name)[1].lower()
     if suffix in SUFFIXES:
         return True
-    if suffix or not entry.is_file():
-        return False
+    return not suffix and looks_like_picture(head())
+
+
+def _head(entry: os.DirEntry[str]) -> bytes:
+    if not entry.is_file():
+        return b""
     try:
         with open(entry.path, "rb") as file:
-            return looks_like_picture(file.read(16))
+            return file.read(16)
     except OSError:
-        return False  # unreadable and nameless: nothing says that it is a picture
+        return b""  # unreadable and nameless: nothing says that it is a picture
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from augcache.errors import SourceError
 from augcache.images import Least, Reduced, as_pixels, decode_small, decode_views
+from augcache.sources.remote import is_url, read_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Item(ABC):
     label : str
         Class name; empty where there is none.
     size, mtime_ns : int
-        State of the file; 0 where there is no file.
+        State of the file; 0 where there is no file. See `remote.stamp` for the time of an object.
     """
 
     # Whether a build notes where it came from.
@@ -94,7 +95,7 @@ class Item(ABC):
 
 @dataclass(frozen=True, slots=True)
 class FileItem(Item):
-    """A picture in a file."""
+    """A picture in a file; `path` may be a URL."""
 
     path: str = ""
 
@@ -111,6 +112,8 @@ class FileItem(Item):
 
     def read(self) -> bytes:
         """Bytes of the file; raises `SourceError`."""
+        if is_url(self.path):
+            return read_url(self.path)
         try:
             return Path(self.path).read_bytes()
         except OSError as error:

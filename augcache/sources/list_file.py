@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from augcache.errors import SourceError
@@ -81,8 +81,15 @@ class ListFile(Pictures):
         return len(self._listed)
 
     def __iter__(self) -> Iterator[FileItem]:
-        for name in sorted(self._listed, key=os.fsencode):
-            yield file_item(self.root / name, name, self._listed[name])
+        return self.some(lambda _: True)
+
+    def names(self) -> Iterator[str]:
+        """Names, without a look at the files."""
+        return iter(sorted(self._listed, key=os.fsencode))
+
+    def some(self, wanted: Callable[[str], bool]) -> Iterator[FileItem]:
+        """Items of the wanted names."""
+        return (file_item(self.root / name, name, self._listed[name]) for name in self.names() if wanted(name))
 
     def __repr__(self) -> str:
         return f"ListFile({str(self.file)!r})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import xxhash
 
@@ -58,18 +57,19 @@ class Masked(Pictures):
     """
 
     def __init__(self, pictures: Pictures, folder: str | os.PathLike[str]) -> None:
-        root = Path(folder)
+        masks = Folder(folder)
+        root = masks.root
         self._masks: dict[str, FileItem] = {}
-        for mask in Folder(root):
+        for mask in masks:
             other = self._masks.setdefault(os.path.splitext(mask.name)[0], mask)
             if other is not mask:
                 raise SourceError(f"{root}: two masks of one name, {other.name} and {mask.name}; move one away")
-        within = os.path.join(os.path.abspath(root), "")
+        within = os.path.join(root if isinstance(root, str) else os.path.abspath(root), "")
         self._items: list[FileItem] = []
         for item in pictures:
             if not isinstance(item, FileItem):
                 raise SourceError(f"{pictures!r}: masks are for pictures in files of their own")
-            if not os.path.abspath(item.path).startswith(within):
+            if not item.path.startswith(within):
                 self._items.append(item)
         self._repr = f"Masked({pictures!r}, {str(root)!r})"
 

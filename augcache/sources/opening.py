@@ -15,6 +15,7 @@ from augcache.sources.items import Pictures
 from augcache.sources.list_file import SUFFIXES, ListFile
 from augcache.sources.masks import Masked
 from augcache.sources.packed import Packed, is_packed
+from augcache.sources.remote import root_of
 
 
 def open_source(
@@ -30,8 +31,8 @@ def open_source(
     Parameters
     ----------
     source : path-like, Pictures or map-style data set
-        A folder of pictures; a folder of CIFAR-10, CIFAR-100 or STL-10; a list file (.txt, .lst, .csv, .tsv); an
-        opened source; or an object with ``__len__`` and ``__getitem__``.
+        A folder of pictures, or its URL; a folder of CIFAR-10, CIFAR-100 or STL-10; a list file (.txt, .lst, .csv,
+        .tsv); an opened source; or an object with ``__len__`` and ``__getitem__``.
     annotations : path-like, optional
         A file of COCO's or iNaturalist's form, for the folder `source`; see `Annotated`.
     keep : sequence of str
@@ -59,9 +60,15 @@ def _open(source: Any, annotations: str | os.PathLike[str] | None, keep: Sequenc
         return source
     if not isinstance(source, str | os.PathLike):
         return MapDataset(source)
-    path = Path(source)
+    path = root_of(source)
     if annotations is not None:
         return Annotated(path, annotations, keep)
+    if isinstance(path, str):
+        return Folder(path)
+    return _local(path, split)
+
+
+def _local(path: Path, split: str | None) -> Pictures:
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return ListFile(path)
     if path.is_dir() and is_packed(path):

@@ -103,7 +103,7 @@ class Packed(Pictures):
             for index, label in enumerate(batch.labels):
                 yield PackedItem(
                     f"{batch.path.name}/{index:06d}", label, status.st_size, status.st_mtime_ns,
-                    str(batch.path), batch.start + index * batch.stride, batch.side, batch.transposed,
+                    os.path.abspath(batch.path), batch.start + index * batch.stride, batch.side, batch.transposed,
                 )  # fmt: skip  # one field of the base a word
 
     def __repr__(self) -> str:
