@@ -59,7 +59,9 @@ class CachedImages(Dataset[Any]):
 
     Examples
     --------
-    >>> image, label = CachedImages("inat.augcache")[0]    # doctest: +SKIP
+    >>> picture, label = CachedImages("pictures.augcache")[0]
+    >>> picture.size, label
+    ((16, 16), 0)
     """
 
     def __init__(

@@ -71,7 +71,10 @@ class VideoFrames(Dataset[Any]):
 
     Examples
     --------
-    >>> anchor, first, second = VideoFrames("ak.augcache", clip=2)[0]    # doctest: +SKIP
+    >>> frames = VideoFrames("films.augcache")
+    >>> frames.info(1)
+    FrameInfo(source='lion.mp4', frame=4, seconds=0.16, rotation=0)
+    >>> anchor, first, second = VideoFrames("films.augcache", clip=2)[0]
     """
 
     def __init__(

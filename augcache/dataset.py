@@ -49,6 +49,12 @@ class SaliencyLookup:
     -----
     Called with a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W), it gives back the same type.
     It raises `SourceError` for anything else and `MissError` for a miss with ``on_miss="error"``.
+
+    Examples
+    --------
+    >>> lookup = SaliencyLookup("pictures.augcache", p=0.8)
+    >>> lookup(Image.open("pictures/cat/1.png")).size
+    (80, 60)
     """
 
     def __init__(
@@ -117,7 +123,10 @@ class HashedSaliencyDataset(Dataset[Any]):
 
     Examples
     --------
-    >>> dataset = HashedSaliencyDataset("data/pv", p=0.5, transform=views)    # doctest: +SKIP
+    >>> dataset = HashedSaliencyDataset("pictures", p=0.5, output="array")
+    >>> picture, target = dataset[0]
+    >>> picture.shape, dataset.classes
+    ((60, 80, 3), ['cat', 'dog'])
     """
 
     def __init__(

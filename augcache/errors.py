@@ -2,7 +2,16 @@
 
 
 class AugcacheError(Exception):
-    """Base of every error that augcache raises on purpose."""
+    """Base of every error that augcache raises on purpose.
+
+    Examples
+    --------
+    >>> try:
+    ...     Store("nowhere.augcache")
+    ... except AugcacheError as error:
+    ...     print(error)
+    nowhere.augcache: no store there; build one with 'augcache build-saliency FOLDER --store nowhere.augcache'
+    """
 
 
 class RecipeError(AugcacheError):

@@ -34,6 +34,11 @@ def content_key(image: np.ndarray) -> ContentKey:
     ------
     SourceError
         If the array holds objects, which have no bytes of their own.
+
+    Examples
+    --------
+    >>> content_key(np.zeros((2, 2, 3), np.uint8)).hex()
+    '2618fe991e446e984fa388380b494eb3'
     """
     if image.dtype.hasobject:
         raise SourceError(f"cannot hash an array of dtype {image.dtype}: give numbers, such as uint8 pixels")

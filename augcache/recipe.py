@@ -38,6 +38,14 @@ def transform(*, version: int, validate: Callable[..., None] | None = None) -> C
     -----
     A transform takes one ``uint8 (H, W, 3)`` RGB image, has keyword parameters that are JSON values,
     each with a default, and is pure: the same image and parameters give the same bytes on every run.
+
+    Examples
+    --------
+    >>> @transform(version=1)
+    ... def mean(image, *, scale=1.0):
+    ...     return {"mean": (image.mean((0, 1)) * scale).astype(np.float32)}
+    >>> mean(np.full((2, 2, 3), 7, np.uint8))["mean"]
+    array([7., 7., 7.], dtype=float32)
     """
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise RecipeError(f"transform version {version!r}: give a whole number from 1 up")

@@ -32,9 +32,8 @@ class Report:
 
     Examples
     --------
-    >>> report = build("pictures", Recipe("saliencycut"), workers=0)
-    >>> report.total, report.failed, report.store
-    (4, 0, '...pictures.augcache')
+    >>> build("pictures", Recipe("saliencycut"))
+    Report(total=4, computed=0, reused=4, failed=0, ...)
     """
 
     total: int

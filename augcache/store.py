@@ -102,8 +102,11 @@ class Store:
 
     Examples
     --------
-    >>> store = Store("pv.augcache")                      # doctest: +SKIP
-    >>> record = store.get(recipe, content_key(image))    # doctest: +SKIP
+    >>> store = Store("pictures.augcache")
+    >>> picture = np.asarray(Image.open("pictures/cat/1.png"))
+    >>> record = store.get(Recipe("saliencycut"), content_key(picture))
+    >>> record["cut"].shape == picture.shape[:2]
+    True
     """
 
     def __init__(self, path: str | os.PathLike[str], mode: str = "r") -> None:

@@ -32,7 +32,7 @@ def check_transform(recipe: Recipe, *images: np.ndarray, tiny: bool = True) -> N
 
     Examples
     --------
-    >>> check_transform(Recipe("saliencycut"))    # doctest: +SKIP
+    >>> check_transform(Recipe("resize"))  # silence: it keeps every promise
     """
     compute = recipe.bind()
     for name, image in [*_degenerate(tiny), *((f"images[{i}]", image) for i, image in enumerate(images))]:
