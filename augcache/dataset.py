@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images import as_pixels, decode_views
+from augcache.keys import ContentKey, content_key
 from augcache.listing import Listing, from_folder, from_manifest
-from augcache.lookup import Lookup, choose_recipe
+from augcache.lookup import Lookup, choose_recipe, key_of
 from augcache.misses import Misses
 from augcache.recipe import Recipe
 from augcache.recolour import PaletteJitter
@@ -204,6 +205,13 @@ class HashedSaliencyDataset(Dataset[Any]):
                 sample.record = record
             items.append(self._item(sample, index))
         return items
+
+    def key(self, index: int) -> ContentKey:
+        """Content key of an item's picture, the original's; a known file is not read for it."""
+        if self.listing is None:
+            return key_of(self.base, index)
+        known = self.listing.key(index)
+        return content_key(self._original(self.listing, index)) if known is None else known
 
     def _sample(self, listing: Listing, index: int) -> Sample:
         """Return what draws from one picture of the folder or store; one that is new or changed has no key yet."""

@@ -12,8 +12,9 @@ from PIL import Image
 from augcache.choice import choose
 from augcache.codec import StoredRecord
 from augcache.errors import MissError, RecipeError, StoreError
+from augcache.images import as_pixels
 from augcache.jitter import Jitter
-from augcache.keys import ContentKey
+from augcache.keys import ContentKey, content_key
 from augcache.misses import Misses
 from augcache.recipe import Recipe, Record
 from augcache.store import Store
@@ -136,3 +137,15 @@ def gives(store: Store, recipe: Recipe, view: str) -> bool:
 def _any_record(store: Store, recipe: Recipe) -> StoredRecord | None:
     key = next(store.keys(recipe), None)
     return None if key is None else store.get(recipe, key)
+
+
+def key_of(dataset: Any, index: int) -> ContentKey:
+    """Content key of an item's picture: by the data set's ``key(index)`` where it has one, else by its pixels.
+
+    The picture is the item itself, its first element, or its ``"image"``.
+    """
+    if hasattr(dataset, "key"):
+        return ContentKey(dataset.key(index))
+    item = dataset[index]
+    picture = item["image"] if isinstance(item, dict) else item[0] if isinstance(item, tuple | list) else item
+    return content_key(as_pixels(picture))

@@ -14,6 +14,7 @@ from augcache.images import MAX_PIXELS
 from augcache.keys import ContentKey, content_key
 from augcache.listing import is_unchanged
 from augcache.manifest import DECODED, Source
+from augcache.pseudo_labels import is_pseudo_label
 from augcache.recipe import Recipe
 from augcache.resize import copy_item
 from augcache.sources import FileItem, Folder
@@ -76,7 +77,7 @@ def _candidates(recipes: dict[bytes, Recipe], rows: Iterable[Row]) -> Iterator[t
         for digest in recipes if prefix == DECODED else [prefix]:
             recipe = recipes.get(digest)
             # Of the recipes that key by their own output, copies alone can be made from one file.
-            if recipe is not None and (prefix != DECODED) == (recipe.name == "resize"):
+            if recipe is not None and not is_pseudo_label(recipe) and (prefix != DECODED) == (recipe.name == "resize"):
                 yield recipe, row
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["stored"],
     ["build", "ingest"],
     ["lookup", "testing", "console"],
-    ["recolour", "outputs"],
+    ["recolour", "outputs", "pseudo_labels"],
     ["sample"],
     ["dataset", "preview", "resize", "frames", "cached"],
     ["page", "clips", "policies"],
