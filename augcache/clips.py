@@ -73,7 +73,7 @@ class VideoFrames(Dataset[Any]):
     --------
     >>> frames = VideoFrames("films.augcache")
     >>> frames.info(1)
-    FrameInfo(source='lion.mp4', frame=4, seconds=0.16, rotation=0)
+    FrameInfo(source='lion.mp4', frame=4, seconds=0.4, rotation=0)
     >>> anchor, first, second = VideoFrames("films.augcache", clip=2)[0]
     """
 

@@ -20,7 +20,7 @@ from augcache.listing import from_manifest
 from augcache.lookup import gives
 from augcache.recipe import Recipe
 from augcache.store import Store, source_folder
-from augcache.stored import is_picture
+from augcache.stored import is_picture, lists_pictures
 from augcache.transforms.resize import pixels
 from augcache.views import render, segments
 
@@ -134,7 +134,7 @@ def original_of(store: Store, key: ContentKey, name: str | None, folder: Path | 
     """Find an original: in the store as a frame or copy, or in its folder; None where it is not at hand."""
     for recipe in store.recipes():
         record = store.get(recipe, key)
-        if record is not None and is_picture(record):
+        if record is not None and is_picture(record) and lists_pictures(store, recipe):
             return pixels(record)
     if folder is None or name is None:
         return None

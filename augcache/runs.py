@@ -134,7 +134,14 @@ def _add(store: Store, recipe: Recipe, run: Run) -> None:
 
 
 def runs(store: Store, recipe: Recipe | None = None) -> list[Run]:
-    """Return the runs that added to a store, oldest first; of one recipe, or of all.
+    """Return the runs that added to a store, oldest first.
+
+    Parameters
+    ----------
+    store : Store
+        Where.
+    recipe : Recipe, optional
+        Only this one's.
 
     Raises
     ------
