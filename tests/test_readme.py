@@ -57,6 +57,11 @@ def test_every_block_runs(samples, tmp_path):
                     script.append(f"subprocess.run([sys.executable, '-m', 'augcache', *{words[1:]!r}], check=True)")
         elif code.startswith("# edges.py"):
             (tmp_path / "edges.py").write_text(code)
+        elif code.startswith("# augcache/transforms/"):
+            path = tmp_path / code.splitlines()[0].removeprefix("# augcache/")
+            path.parent.mkdir()
+            path.write_text(code)
+            script.append(f"import augcache.transforms; augcache.transforms.__path__.append({str(path.parent)!r})")
         elif importlib.util.find_spec("torchvision") or not NEEDS_TORCHVISION.search(code):
             script.append(code)
     script.append("assert picture is not None and next(iter(loader))")
