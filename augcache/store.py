@@ -20,6 +20,7 @@ import numpy as np
 from augcache import codec
 from augcache.environment import Environment, Transaction, shared
 from augcache.errors import CorruptError, RecipeError, StoreError
+from augcache.info import RecipeInfo, StoreInfo
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
 from augcache.recipe import Recipe
@@ -54,30 +55,6 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.records or self.sources or self.failures or self.stale)
-
-
-@dataclass(frozen=True)
-class RecipeInfo:
-    """One recipe of a store."""
-
-    digest: str
-    transform: str
-    version: int
-    params: dict[str, Any]
-    entries: int
-    provenance: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StoreInfo:
-    """What is in a store; `bytes` is the size of its data file on disk."""
-
-    store: str
-    entries: int
-    sources: int
-    failures: int
-    bytes: int
-    recipes: list[RecipeInfo]
 
 
 class Store:
@@ -134,7 +111,12 @@ class Store:
         return Store, (str(self.path), self.mode)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}, {len(self)} entries, {len(self.recipes())} recipes)"
+        names = ", ".join(f"{recipe.name} {recipe.digest.hex()[:8]}" for recipe in self.recipes())
+        return f"Store({str(self.path)!r}, {len(self)} entries of {names or 'no recipe yet'})"
+
+    def _repr_html_(self) -> str:
+        """Tabulate what is in it, for a notebook."""
+        return self.info()._repr_html_()
 
     # -- records ------------------------------------------------------------------------------------------
 
