@@ -108,20 +108,21 @@ class CachedImages(Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
         """Give a batch, as a DataLoader asks for it; its records are read in one transaction."""
-        keys = [self._key(index) for index in indices]
+        keys = [self.key(index) for index in indices]
         records = self.store.get_many(self.recipe, keys)
         return [self._item(index, self._found(record, index)) for index, record in zip(indices, records, strict=True)]
 
-    def _key(self, index: int) -> ContentKey:
+    def key(self, index: int) -> ContentKey:
+        """Content key of an item's picture, under which whatever is computed from it is found."""
         return ContentKey(self._keys[index].tobytes())
 
     def _record(self, index: int) -> Mapping[str, np.ndarray]:
-        return self._found(self.store.get(self.recipe, self._key(index)), index)
+        return self._found(self.store.get(self.recipe, self.key(index)), index)
 
     def _found(self, record: Mapping[str, np.ndarray] | None, index: int) -> Mapping[str, np.ndarray]:
         if record is None:
             raise CorruptError(
-                f"{self.store.path}: item {index} (key {self._key(index).hex()}) has a manifest row and no record; "
+                f"{self.store.path}: item {index} (key {self.key(index).hex()}) has a manifest row and no record; "
                 "was its recipe pruned? Run 'augcache resize' again"
             )
         return record
