@@ -9,15 +9,16 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@echo "Installing into $(VENV), some minutes the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade pip
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $@
 
 install: $(BIN)/.installed  ## a virtual environment in .venv with all that development needs
 
 demo: $(BIN)/.installed  ## build the saliency store of the sample pictures; draw demo/sheet.png and demo/report.html
-	mkdir -p demo
+	@mkdir -p demo
 	$(BIN)/augcache build-saliency samples --store demo/samples.augcache
 	$(BIN)/augcache preview demo/samples.augcache --source samples -o demo/sheet.png
 	$(BIN)/augcache report demo/samples.augcache --source samples -o demo/report.html

@@ -42,6 +42,10 @@ _building = stacked(
 def cli() -> None:
     """Run an expensive image transform once per distinct picture; look it up by content at training time.
 
+    \b
+    augcache build-saliency photos           writes photos.augcache
+    augcache report photos.augcache          writes report.html, to look at it
+
     A build can be stopped and run again at any time: what is finished is kept.
 
     Exit status: 0 all done; 1 nothing useful could be done; 2 usage; 3 a bug in augcache; 4 finished, but some
@@ -49,7 +53,7 @@ def cli() -> None:
     """
 
 
-@cli.command("build-saliency")
+@cli.command("build-saliency", short_help="Saliency, segments and cut of every picture under SRC.")
 @_building
 @click.option("--method", default="rc", show_default=True, help="Saliency map: rc, hc, mbd or multiscale.")
 @click.option("--fast", is_flag=True, help="A faster, slightly different cut; a recipe of its own.")
@@ -59,7 +63,7 @@ def build_saliency(method: str, fast: bool, **options: Any) -> int:
     return _build(recipe, **options)
 
 
-@cli.command("build")
+@cli.command("build", short_help="Any transform of every picture under SRC.")
 @_building
 @click.option("--transform", required=True, help="A built-in name, or package.module:function.")
 @click.option("-o", "--option", "parameters", multiple=True, metavar="KEY=VALUE", help="A parameter; may be repeated.")
@@ -68,7 +72,7 @@ def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> in
     return _build(Recipe(transform, **dict(map(_parameter, parameters))), **options)
 
 
-@cli.command("resize")
+@cli.command("resize", short_help="A copy of fixed size of every picture under SRC.")
 @_building
 @click.option("--size", default="64", show_default=True, metavar="N|WxH", help="Width and height of the copies.")
 @click.option("--fit", type=click.Choice(["stretch", "crop", "pad"]), default="stretch", show_default=True)
@@ -100,7 +104,7 @@ def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **op
     return _build(recipe, run=resize, run_options=run_options, **options)
 
 
-@cli.command("extract-frames")
+@cli.command("extract-frames", short_help="Chosen frames of every video under SRC.")
 @click.argument("src", type=click.Path())
 @click.option("--every", type=click.IntRange(min=1), help="Frames 0, N, 2N ... of each video.")
 @click.option("--seconds", type=float, help="The first frame at or after each of 0, S, 2S ... seconds.")

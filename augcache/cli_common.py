@@ -54,7 +54,7 @@ running = stacked(
         "--workers",
         type=click.IntRange(min=0),
         envvar="AUGCACHE_WORKERS",
-        help="Worker processes; 0 works in this one.  [default: all cores]",
+        help="Worker processes; 0 works in this one.  [default: $AUGCACHE_WORKERS, or all cores]",
     ),
     click.option(
         "--backend",

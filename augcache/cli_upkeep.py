@@ -24,7 +24,7 @@ from augcache.runs import running, running_text
 from augcache.store import Store
 
 
-@click.command()
+@click.command(short_help="What is in STORE, and how far a running build is.")
 @store_argument
 @json_option
 def info(store: str, as_json: bool) -> int:
@@ -39,7 +39,7 @@ def info(store: str, as_json: bool) -> int:
     return OK
 
 
-@click.command()
+@click.command(short_help="Which sources gave no entry, and why.")
 @store_argument
 @json_option
 def failures(store: str, as_json: bool) -> int:
@@ -52,7 +52,7 @@ def failures(store: str, as_json: bool) -> int:
     return OK
 
 
-@click.command()
+@click.command(short_help="Draw pictures of STORE on one sheet.")
 @store_argument
 @click.option("-o", "--output", type=click.Path(), default="sheet.png", show_default=True, help="Picture to write.")
 @click.option("--count", type=click.IntRange(1, 200), default=6, show_default=True, help="Rows.")
@@ -66,7 +66,7 @@ def preview(store: str, output: str, count: int, recipe: str | None, source: str
     return OK
 
 
-@click.command("report")
+@click.command("report", short_help="Write one HTML page that shows STORE.")
 @store_argument
 @click.option("-o", "--output", type=click.Path(), default="report.html", show_default=True, help="Page to write.")
 @click.option(
@@ -86,7 +86,7 @@ def report_page(store: str, output: str, quiet: bool, **options: Any) -> int:
     return OK
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check STORE, its sources, and its results.")
 @store_argument
 @click.option("--recompute", type=click.IntRange(min=0), default=0, metavar="N", help="Compute N entries anew.")
 @click.option("--sources", is_flag=True, help="List the sources that changed, vanished or are new.")
@@ -107,7 +107,7 @@ def verify_store(store: str, quiet: bool, as_json: bool, **options: Any) -> int:
     return ERROR if result.problems else OK
 
 
-@click.command("merge")
+@click.command("merge", short_help="Copy what the stores SRC hold into DST.")
 @click.argument("dst", type=click.Path())
 @click.argument("src", nargs=-1, required=True, type=click.Path())
 @quiet_option
@@ -125,7 +125,7 @@ def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> 
     return SOME_FAILED if result.corrupt else OK
 
 
-@click.command("prune")
+@click.command("prune", short_help="Delete a recipe's entries from STORE.")
 @store_argument
 @click.option("--recipe", required=True, help="Start of the recipe's digest; see 'augcache info'.")
 @quiet_option
@@ -139,7 +139,7 @@ def prune_recipe(store: str, recipe: str, quiet: bool, as_json: bool) -> int:
     return OK
 
 
-@click.command("compact")
+@click.command("compact", short_help="Make the file of STORE small.")
 @store_argument
 @quiet_option
 @json_option
@@ -151,7 +151,7 @@ def compact_store(store: str, quiet: bool, as_json: bool) -> int:
     return OK
 
 
-@click.command("export")
+@click.command("export", short_help="Write the pictures of STORE as files into DIR.")
 @store_argument
 @click.argument("directory", metavar="DIR", type=click.Path())
 @click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which picture.")

@@ -69,7 +69,8 @@ class Videos:
         self._items = [VideoItem(*item) for item in found]
         if not self._items:
             raise SourceError(
-                f"{self.root}: no videos in this folder or below it; files count by their suffix (.mp4 ...)"
+                f"{self.root}: no videos in this folder or below it (files named .mp4, .mkv ...); "
+                "for pictures: augcache build-saliency or resize"
             )
 
     def __len__(self) -> int:

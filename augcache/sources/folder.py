@@ -35,7 +35,8 @@ class Folder(Pictures):
         self._files = [FileItem(*file) for file in walk(self.root, _is_picture)]
         if not self._files:
             raise SourceError(
-                f"{self.root}: no pictures in this folder or below it; files count by their suffix (.jpg, .png ...)"
+                f"{self.root}: no pictures in this folder or below it (files named .jpg, .png ...); "
+                "of videos, take frames first: augcache extract-frames"
             )
 
     def __len__(self) -> int:
