@@ -50,7 +50,7 @@ def cli() -> None:
 
     Exit status: 0 all done; 1 nothing useful could be done; 2 usage; 3 a bug in augcache; 4 finished, but some
     inputs failed (see 'augcache failures'); 130 interrupted.
-    """
+    """  # noqa: D301  # click wants the character that \b stands for
 
 
 @cli.command("build-saliency", short_help="Saliency, segments and cut of every picture under SRC.")

@@ -339,7 +339,9 @@ def _check_path(path: Path) -> None:
             raise StoreError(f"{path}: {what}; the store of this folder is {beside}")
         folder = path if path.is_dir() else source_folder(path)
         if folder is not None and folder.is_dir():
-            raise StoreError(f"{path}: {what}; build the store of {folder} first, as by 'augcache build-saliency {folder}'")
+            raise StoreError(
+                f"{path}: {what}; build the store of {folder} first, as by 'augcache build-saliency {folder}'"
+            )
         raise StoreError(f"{path}: {what}; build one with 'augcache build-saliency FOLDER --store {path}'")
 
 
