@@ -12,14 +12,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import joblib
 import ray
 from joblib.parallel import ParallelBackendBase
 from ray import exceptions
+from ray.util import client
 
 from augcache.errors import BackendError
 
@@ -45,6 +45,8 @@ class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
     def __init__(self) -> None:
         super().__init__()
         self._open: dict[int, Callable[[Any], None]] = {}
+        # The end of a task starts the next, which must not happen in the thread that Ray's answers come in by.
+        self._ends = ThreadPoolExecutor(1)
         # No retries by Ray: `augcache.workers` tries what killed its worker again, apart from the others.
         self.remote = ray.remote(num_cpus=1, max_retries=0)(_call)
 
@@ -57,7 +59,7 @@ class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
         number = func.items[0][1][0]
         self._open[number] = callback
         future = self.remote.remote(func).future()
-        future.add_done_callback(partial(self._end, number))
+        future.add_done_callback(lambda done: self._ends.submit(self._end, number, done))
         return future
 
     def _end(self, number: int, future: Any) -> None:
@@ -112,6 +114,9 @@ def _watch(backend: Backend, address: str, over: threading.Event) -> None:
 @contextlib.contextmanager
 def _watched(backend: Backend) -> Iterator[None]:
     over = threading.Event()
+    if client.ray.is_connected():  # ray://, which tells by itself
+        yield
+        return
     address = ray.get_runtime_context().gcs_address
     thread = threading.Thread(target=_watch, args=(backend, address, over), daemon=True)
     thread.start()
