@@ -3,8 +3,8 @@
     python pipelines/pv_saliency.py data/pv --method simsiam --policy saliency0.5+default
 
 FOLDER has a subfolder for each class, which only the scores at the end use. Its saliency is computed once, into the
-store beside it; under the policies that always take the stored view, training reads no original. Settings are SimSiam's
-for a ResNet-50 on ImageNet (arXiv:2011.10566).
+store beside it; under the policies that always take the stored view, training reads no original. Settings are those
+of each method's paper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from trainer import SAMPLES, Settings, few, home_of, make_backbone, make_loader,
 from augcache import Recipe, build
 from augcache.policies import POLICIES, Policy, policy_views
 
-PUBLISHED = Settings(epochs=100, batch=256, optimizer="sgd", lr=0.05, weight_decay=1e-4, warmup=0)
+# On ImageNet with a ResNet-50; learning rates are for a batch of 256, by the linear rule where a paper's was larger.
+PUBLISHED = {
+    "simclr": Settings(epochs=100, lr=0.3, weight_decay=1e-6),
+    "simsiam": Settings(epochs=100, optimizer="sgd", lr=0.05, weight_decay=1e-4, warmup=0),
+    "byol": Settings(epochs=1000, lr=0.2, weight_decay=1.5e-6),
+    "moco": Settings(epochs=200, optimizer="sgd", lr=0.03, weight_decay=1e-4, warmup=0),
+    "swav": Settings(epochs=200, lr=0.6, weight_decay=1e-6, warmup=0),
+    "barlowtwins": Settings(epochs=1000, lr=0.2, weight_decay=1.5e-6),
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    arguments, settings = read_arguments(__doc__, PUBLISHED, add_options)
+    arguments, settings = read_arguments(__doc__, lambda chosen: PUBLISHED[chosen.method], add_options)
     with home_of(arguments, settings, lambda _: SAMPLES) as (whole, store):
         folder = few(whole, store.with_name("few"), settings.limit) if settings.limit else whole
         print(build(folder, Recipe("saliencycut"), store, workers=settings.builders))

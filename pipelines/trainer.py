@@ -64,16 +64,22 @@ SMOKE = {
 
 
 def read_arguments(
-    description: str | None, published: Settings, add: Callable[[argparse.ArgumentParser], Any] | None = None
+    description: str | None,
+    published: Settings | Callable[[argparse.Namespace], Settings],
+    add: Callable[[argparse.ArgumentParser], Any] | None = None,
 ) -> tuple[argparse.Namespace, Settings]:
-    """Read FOLDER, --smoke, an option for each field of `Settings`, and what `add` adds; seed torch."""
+    """Read FOLDER, --smoke, an option for each field of `Settings`, and what `add` adds; seed torch.
+
+    `published` holds the defaults, or tells them from the other options.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="the data set; with --smoke, made of samples if left out")
     parser.add_argument("--smoke", action="store_true", help="a small sample, a small network, a few steps")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the trained backbone's weights there")
     for field in dataclasses.fields(Settings):
-        default = getattr(published, field.name)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), help=f"default: {default}")
+        default = getattr(published, field.name, None)
+        text = "default: as published" if default is None else f"default: {default}"
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), help=text)
     if add is not None:
         add(parser)
     arguments = parser.parse_args()
@@ -81,7 +87,8 @@ def read_arguments(
         parser.error("give FOLDER, or --smoke for a run on a small sample")
     names = [field.name for field in dataclasses.fields(Settings)]
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    settings = dataclasses.replace(published, **{**(SMOKE if arguments.smoke else {}), **given})
+    base = published if isinstance(published, Settings) else published(arguments)
+    settings = dataclasses.replace(base, **{**(SMOKE if arguments.smoke else {}), **given})
     torch.manual_seed(settings.seed)
     return arguments, settings
 
@@ -212,6 +219,8 @@ def train(
             optimizer.step()
             schedule.step()
             total += loss.item()
+            if not math.isfinite(total):
+                raise SystemExit(f"epoch {epoch + 1}: the loss is no longer a number: give a smaller --lr")
         losses.append(total / steps)
         print(f"epoch {epoch + 1}/{settings.epochs}: loss {losses[-1]:.4f}, {time.perf_counter() - started:.1f} s")
     return losses
