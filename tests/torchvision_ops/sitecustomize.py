@@ -37,7 +37,7 @@ def _define() -> None:
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _DefinesOps.library = library  # the operators live as long as it does
+    torch.ops.torchvision_library = library  # the operators live as long as it does, and this module may not
 
 
 sys.meta_path.insert(0, _DefinesOps())
