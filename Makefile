@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 DATA ?= ../shared/data
+CLUSTER := .venv-cluster
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -40,6 +41,16 @@ test-pipelines: $(BIN)/.installed  ## install the extra `train`, and run every p
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
 	$(BIN)/python -m pytest tests/test_pipelines_train.py --durations 0
 
+$(CLUSTER)/.installed: pyproject.toml constraints.txt constraints-cluster.txt
+	test -x $(CLUSTER)/bin/python || $(PYTHON) -m venv $(CLUSTER)
+	$(CLUSTER)/bin/python -m pip install --quiet --upgrade pip
+	$(CLUSTER)/bin/python -m pip install --quiet --constraint constraints-cluster.txt \
+		--editable '.[dev,dask,ray,s3]' 'moto[server]'
+	touch $@
+
+test-cluster: $(CLUSTER)/.installed  ## Dask, Ray and an S3 server for real, in an environment of their own, .venv-cluster
+	$(CLUSTER)/bin/python -m pytest tests/test_cluster*.py --durations 5
+
 test-package: $(BIN)/.installed  ## build wheel and sdist, and install them in an empty environment; a part of `test`
 	$(BIN)/python -m pytest tests/test_package.py
 
@@ -59,6 +70,6 @@ hooks: $(BIN)/.installed  ## run lint and types before every commit, by pre-comm
 	$(BIN)/pre-commit install
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLUSTER) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test lint types golden test-pipelines test-package bench hooks clean
+.PHONY: help install demo test lint types golden test-pipelines test-cluster test-package bench hooks clean

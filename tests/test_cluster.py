@@ -1,0 +1,212 @@
+"""Builds on real Dask and Ray clusters, whose parts are killed. `make test-cluster` installs what this needs."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from conftest import write_picture
+from PIL import Image
+from test_build import contents
+from test_frames import write_video
+
+from augcache import Recipe, Store, build
+from augcache.errors import BackendError
+from augcache.workers import WAITING, open_pool
+
+pytest.importorskip("psutil", reason="needs what `make test-cluster` installs")
+import clusters  # it needs psutil
+
+SLOW = Recipe("toy:slow", seconds=0.1)
+SLOW_OPTIONS = ["--transform", "toy:slow", "-o", "seconds=0.1"]
+
+
+@pytest.fixture(scope="module", params=["dask", "ray"])
+def cluster(request, tmp_path_factory):
+    """A cluster with two workers; it is the same for all tests, whatever they kill."""
+    library = {"dask": "distributed", "ray": "ray"}[request.param]
+    pytest.importorskip(library, reason=f"needs the extra {request.param!r}: make test-cluster")
+    with getattr(clusters, request.param)(tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Forty pictures, and the store of a clean run."""
+    for index in range(40):
+        write_picture(tmp_path / f"many/{'ab'[index % 2]}/{index:02d}.png", index)
+    return tmp_path / "many", Store(build(tmp_path / "many", SLOW, tmp_path / "clean.augcache", workers=2).store)
+
+
+def assert_same(store: Store, clean: Store, sources: int = 40) -> None:
+    """Byte for byte what a clean run gives."""
+    assert contents(store) == contents(clean)
+    assert list(store.sources()) == list(clean.sources())
+    assert store.info().sources == sources
+    assert store.info().failures == 0
+
+
+def entries(path) -> int:
+    return Store(path).info().entries if (path / "data.mdb").exists() else 0
+
+
+def test_every_command_gives_the_same_bytes_on_a_cluster(cluster, pictures, tmp_path):
+    """Pictures, copies and frames come out as they do on one machine."""
+    write_video(tmp_path / "videos/lion.mp4", frames=40)
+    commands = {
+        "build": [pictures, "--transform", "toy:toy"],
+        "resize": [pictures, "--size", "16"],
+        "extract-frames": [tmp_path / "videos", "--every", "10"],
+    }
+    for command, arguments in commands.items():
+        here, there = tmp_path / f"{command}-here.augcache", tmp_path / f"{command}-there.augcache"
+        for store, options in ((here, ["--workers", "0"]), (there, cluster.options)):
+            code, errors = clusters.finish(clusters.command_line(command, *arguments, "--store", store, *options))
+            assert code == 0, errors
+        assert contents(Store(here)) == contents(Store(there))
+        prefix = bytes(16) if command == "build" else Store(here).recipes()[0].digest
+        assert list(Store(here).sources(prefix)) == list(Store(there).sources(prefix)) != []
+
+
+def test_a_worker_that_is_killed_costs_nothing(cluster, many, tmp_path):
+    """SIGKILL to a worker in the middle: no failure, and the bytes of a clean run."""
+    folder, clean = many
+    store = tmp_path / "s.augcache"
+    process = clusters.command_line("build", folder, *SLOW_OPTIONS, "--store", store, *cluster.options)
+    clusters.wait_for(lambda: (store / "running.json").exists())
+    time.sleep(1.0)
+    clusters.wait_for(cluster.working)[0].send_signal(signal.SIGKILL)
+    code, errors = clusters.finish(process)
+    assert code == 0, errors
+    assert_same(Store(store), clean)
+
+
+def test_a_picture_that_kills_its_worker_each_time_is_listed(cluster, tmp_path):
+    """After three deaths a picture counts as failed; every other one has its entry."""
+    for index in range(24):
+        pixels = np.full((8, 8, 3), index + 50, np.uint8)
+        pixels[0, 0, 0] = 0 if index == 13 else 200
+        (tmp_path / "p").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"p/{index:02d}.png")
+    report = build(
+        tmp_path / "p",
+        Recipe("toy:faulty"),
+        tmp_path / "s.augcache",
+        backend=cluster.backend,
+        scheduler=cluster.address,
+    )
+    assert (report.computed, report.failed) == (23, 1)
+    [failure] = Store(report.store).failures()
+    assert failure.name == "13.png"
+    assert "worker died" in failure.reason
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_was(cluster, many, tmp_path):
+    """kill -9 to the process that writes: what was committed stays, and the same command finishes the rest."""
+    folder, clean = many
+    store = tmp_path / "s.augcache"
+    command = ["build", folder, "--transform", "toy:slow", "-o", "seconds=0.1", "--store", store, *cluster.options]
+    process = clusters.command_line(*command, "--workers", "1")
+    clusters.wait_for(lambda: entries(store))
+    process.kill()
+    process.wait()
+    kept = entries(store)
+    assert 0 < kept < 40
+    code, errors = clusters.finish(clusters.command_line(*command, "--json"))
+    assert code == 0, errors
+    assert_same(Store(store), clean)
+
+
+def test_results_in_flight_are_bounded(cluster):
+    """A reader that is slow holds up the groups, not the memory."""
+    handed, taken, most = 0, 0, 0
+
+    def groups():
+        nonlocal handed
+        for number in range(400):
+            handed += 1
+            yield [number]
+
+    with open_pool(cluster.backend, cluster.address) as pool:
+        for _ in pool.run(double, groups()):
+            most = max(most, handed - taken)
+            taken += 1
+            if taken < 100:
+                time.sleep(0.01)
+    assert taken == 400
+    assert most <= 2 * pool.workers + WAITING
+
+
+def double(jobs):
+    return [2 * job for job in jobs]
+
+
+def test_a_scheduler_that_goes_away_is_one_line_and_the_same_command_finishes(many, tmp_path):
+    """Exit 1 with one line; what was finished is kept; with the scheduler back, the same command does the rest."""
+    pytest.importorskip("distributed", reason="needs the extra 'dask': make test-cluster")
+    folder, clean = many
+    store, port = tmp_path / "s.augcache", clusters.free_port()
+    (tmp_path / "logs").mkdir()
+    command = ["build", folder, *SLOW_OPTIONS, "--store", store, "--backend", "dask", "--quiet"]
+    command += ["--scheduler", f"tcp://127.0.0.1:{port}", "--workers", "1"]
+    with clusters.dask(tmp_path / "logs", port) as cluster:
+        process = clusters.command_line(*command)
+        clusters.wait_for(lambda: entries(store))
+        cluster.processes[0].kill()
+        code, errors = clusters.finish(process)
+    assert code == 1
+    assert "the Dask scheduler went away" in errors
+    assert len(errors.splitlines()) == 1
+    assert 0 < entries(store) < 40
+    with clusters.dask(tmp_path / "logs", port):
+        code, errors = clusters.finish(clusters.command_line(*command))
+    assert code == 0, errors
+    assert_same(Store(store), clean)
+
+
+def test_a_ray_node_that_goes_away_is_said_in_a_line(tmp_path, many):
+    """The same for Ray; what Ray itself prints comes before it."""
+    pytest.importorskip("ray", reason="needs the extra 'ray': make test-cluster")
+    folder, clean = many
+    store = tmp_path / "s.augcache"
+    command = ["build", folder, *SLOW_OPTIONS, "--store", store, "--backend", "ray", "--workers", "1", "--quiet"]
+    for outage in (True, False):
+        (tmp_path / f"{outage}").mkdir()
+        with clusters.ray(tmp_path / f"{outage}") as cluster:
+            process = clusters.command_line(*command, "--scheduler", cluster.address)
+            if outage:
+                clusters.wait_for(lambda: entries(store))
+                [raylet] = [each for each in clusters._children(cluster.processes[0].pid) if each.name() == "raylet"]
+                raylet.kill()
+            code, errors = clusters.finish(process)
+        assert code == outage, errors
+        assert not outage or "the Ray cluster went away" in errors.splitlines()[-1]
+    assert_same(Store(store), clean)
+
+
+def test_ray_by_its_client(tmp_path, pictures):
+    """ray://, for a machine that is no part of the cluster."""
+    pytest.importorskip("ray", reason="needs the extra 'ray': make test-cluster")
+    with clusters.ray(tmp_path) as cluster:
+        port = 9000 + os.getpid() % 900
+        clusters.wait_for(lambda: clusters.listens("127.0.0.1", port))
+        options = ["--backend", "ray", "--scheduler", f"ray://127.0.0.1:{port}", "--store", tmp_path / "s.augcache"]
+        command = clusters.command_line("build", pictures, "--transform", "toy:toy", *options)
+        code, errors = clusters.finish(command)
+        assert code == 0, errors
+        assert cluster.address
+    assert entries(tmp_path / "s.augcache") == 6
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_cluster_that_does_not_answer(backend, pictures, tmp_path):
+    """One line that says what to start, and no store is made."""
+    library = {"dask": "distributed", "ray": "ray"}[backend]
+    pytest.importorskip(library, reason=f"needs the extra {backend!r}: make test-cluster")
+    if backend == "ray":
+        pytest.skip("Ray tries for five minutes before it says that nothing answers")
+    scheduler = f"tcp://127.0.0.1:{clusters.free_port()}"
+    with pytest.raises(BackendError, match="no Dask scheduler answers"):
+        build(pictures, Recipe("toy:toy"), tmp_path / "s.augcache", backend=backend, scheduler=scheduler)
+    assert not (tmp_path / "s.augcache").exists()
