@@ -17,6 +17,8 @@ def size_text(count: float) -> str:
 
 def duration_text(seconds: float) -> str:
     """Say a duration: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    if seconds < 0.05:
+        return "under 0.1 s"
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,0 +1,157 @@
+"""Long work is pleasant: watching, stopping, logging, completing; and what is said fits the screen."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import write_picture
+
+from augcache import Store
+from augcache.report import Progress
+from augcache.runs import running, runs
+from augcache.words import duration_text, pace_text, short_path, size_text
+
+TESTS = Path(__file__).parent
+SLOW = ("--transform", "toy:slow", "-o", "seconds=0.2", "--workers", "1")
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    """A folder with enough pictures to watch."""
+    for index in range(40):
+        write_picture(tmp_path / f"p/{index:02d}.png", index)
+    return tmp_path / "p"
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    """Start a command and leave it alone."""
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "augcache", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=env, **options)
+
+
+def wait_for(condition, seconds=60):
+    """Wait until something is true, and return it."""
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return value
+
+
+def test_a_second_terminal_watches_a_build(many, run_cli):
+    """`augcache info` tells how far a running build is, and at what pace; nothing of it is left when the build ends."""
+    store = many.with_name("p.augcache")
+    process = start("build", many, *SLOW, start_new_session=True)
+    now = wait_for(lambda: (running(store) or {}).get("computed") and running(store))
+    assert (now["recipe"], now["total"], now["pid"], now["alive"]) == ("toy:slow", 40, process.pid, True)
+    assert json.loads(run_cli("info", store, "--json").stdout)["running"]["pid"] == process.pid
+    assert re.search(
+        r"^running: toy:slow, \d+ of 40 done, .*/s, about .* left \(process", run_cli("info", store).stdout, re.M
+    )
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    line = run_cli("info", store).stdout.splitlines()[-1]
+    assert line.startswith("running: stopped: toy:slow, ")
+    assert line.endswith("run the same command again to go on")
+
+
+def test_a_build_in_the_background_of_a_script_can_be_stopped(many):
+    """A shell without job control starts `command &` with SIGINT ignored; SIGTERM stops it and keeps what is done."""
+    store = many.with_name("p.augcache")
+    ignored = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: E731  # runs in the child alone
+    process = start("build", many, *SLOW, preexec_fn=ignored)
+    wait_for(lambda: (running(store) or {}).get("computed"))
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    told = re.search(r"interrupted: (\d+) of 40 are finished and kept in", err)
+    assert 0 < int(told[1]) <= len(Store(store))
+    assert running(store) is None
+    [note] = runs(Store(store))
+    assert (note.ended, note.computed) == ("interrupted", len(Store(store)))
+
+
+def test_verbose_logs_and_quiet_is_quiet(pictures, run_cli):
+    """-v logs failures as they come, -vv commits too, each on stderr; --quiet says nothing there."""
+    (pictures / "a/bad.png").write_text("no picture")
+    arguments = ("build", pictures, "--transform", "toy:toy", "--workers", 0)
+    out = run_cli(*arguments, "-vv")
+    assert "INFO failed: a/bad.png: not a picture that can be read" in out.stderr
+    assert "DEBUG committed 6 records" in out.stderr
+    assert "committed" not in out.stdout
+    out = run_cli(*arguments, "-v")
+    assert "INFO failed: a/bad.png" in out.stderr
+    assert "DEBUG" not in out.stderr
+    assert run_cli(*arguments, "--quiet").stderr == ""
+
+
+def test_on_a_terminal_the_summary_is_all(pictures):
+    """Somebody who watches gets a summary with where the time went; a pipe gets the result's fields as well."""
+    command = [sys.executable, "-m", "augcache", "build", pictures, "--transform", "toy:toy", "--workers", "0"]
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "TERM": "dumb"}
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env, cwd=pictures.parent)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(master, 4096)
+        except OSError:
+            break
+    assert process.wait() == 0
+    lines = [line for line in shown.decode().splitlines() if line.strip()]
+    assert re.fullmatch(r"6 computed, 0 reused, 0 failed in .* s, .*/s", lines[-3])
+    assert re.fullmatch(r"Of that: read .* s, compute .* s, write .* s", lines[-2])
+    assert lines[-1] == "Look at it: augcache report pictures.augcache -o report.html"
+    assert "computed: 6" not in shown.decode()
+
+
+@pytest.mark.parametrize(("words", "found"), [("bu", "build-saliency"), ("report --rec", "--recipe")])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell, words, found):
+    """Commands and options complete in each shell, by the line that the README names."""
+    env = {**os.environ, "_AUGCACHE_COMPLETE": f"{shell}_complete", "COMP_WORDS": f"augcache {words}"}
+    env["COMP_CWORD"] = words.split()[-1] if shell == "fish" else str(len(words.split()))
+    code = "import sys; sys.argv[0] = 'augcache'; from augcache.cli import main; main()"
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert found in re.split(r"[\s,]+", out.stdout)
+    assert f"_AUGCACHE_COMPLETE={shell}_source" in (TESTS.parent / "README.md").read_text()
+
+
+def test_help_fits_the_screen(run_cli):
+    """No line of the first help is longer than 80 columns, and no description is cut."""
+    lines = run_cli("--help").stdout.splitlines()[1:]
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.endswith("...")]
+
+
+def test_words():
+    """Sizes, durations and paces as people say them."""
+    assert [size_text(n) for n in (0, 999, 1000, 163_840, 5e12)] == [
+        "0 bytes",
+        "999 bytes",
+        "1.0 KB",
+        "163.8 KB",
+        "5.0 TB",
+    ]
+    assert [duration_text(s) for s in (0.04, 12.3, 61, 3700, 3 * 86400)] == [
+        "under 0.1 s",
+        "12 s",
+        "1 min 1 s",
+        "1 h 1 min",
+        "3 days",
+    ]
+    assert pace_text(10, 20, 5) == "2.0/s, about 10 s left"
+    assert pace_text(1, 1, 60) == "1.0/min, about 1 min 0 s left"
+    assert pace_text(0, 5, 1) == ""
+    assert short_path(Path.cwd() / "x/y") == "x/y"
+    assert short_path("/elsewhere/x") == "/elsewhere/x"
+    assert Progress(5, computed=1, reused=2, failed=1).worked == 2
