@@ -96,7 +96,27 @@ def write_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey], label
 
 
 def read_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey]) -> np.ndarray:
-    """Return the labels of pictures, int64 (N,); raises `MissError` where one has none."""
+    """Return the labels of pictures.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are.
+    recipe : Recipe
+        Of `label_recipe`, or one of ``store.recipes()``.
+    keys : sequence of ContentKey
+        The pictures, in any order.
+
+    Returns
+    -------
+    ndarray
+        int64 (N,), in the order of the keys.
+
+    Raises
+    ------
+    MissError
+        If a picture has no label.
+    """
     labels = np.empty(len(keys), np.int64)
     for index, record in enumerate(store.get_many(recipe, keys)):
         if record is None:
