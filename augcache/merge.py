@@ -17,6 +17,7 @@ from augcache.errors import CorruptError, StoreError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
 from augcache.report import Progress
+from augcache.runs import copy_runs
 from augcache.store import Store
 from augcache.tables import Databases, delete, parse_recipe, put_records
 
@@ -112,6 +113,8 @@ def merge(
         for store in from_stores:
             job.failures(store)
         job.settle()
+        for store in from_stores:
+            copy_runs(store, into)
     counts = job.counts
     return Merged(
         str(into.path), counts.computed, counts.reused, counts.failed, job.sources, job.failed, job.clashes,

@@ -25,7 +25,7 @@ from augcache.words import duration_text, pace_text
 log = logging.getLogger("augcache")
 
 _ROW = b"run"  # a row of the table "meta": this, the time of the start, the recipe's digest
-MOST_ROWS = 100  # the oldest make room, so that a build each hour does not grow its store for ever
+MOST_ROWS = 1000  # of half a kilobyte; the oldest make room, so that a build each hour grows no store for ever
 _FILE = "running.json"
 _SECONDS = 1.0  # between two writes of the file
 
@@ -122,14 +122,24 @@ def _counts(now: Progress) -> dict[str, int]:
 
 
 def _add(store: Store, recipe: Recipe, run: Run) -> None:
-    key = _ROW + run.started.to_bytes(8, "big") + recipe.digest
+    _put(store, {_ROW + run.started.to_bytes(8, "big") + recipe.digest: seal(json.dumps(asdict(run)).encode())})
+
+
+def copy_runs(source: Store, into: Store) -> None:
+    """Add the notes of one store to those of another."""
+    _put(into, dict(source.scan(b"meta", _ROW)))
+
+
+def _put(store: Store, rows: dict[bytes, bytes]) -> None:
+    keys = sorted({*rows, *(key for key, _ in store.scan(b"meta", _ROW, values=False))})
+    old = keys[:-MOST_ROWS]  # they start with their time
 
     def work(transaction: Transaction, databases: Databases) -> None:
-        transaction.put(key, seal(json.dumps(asdict(run)).encode()), db=databases[b"meta"])
-        for old in earlier:
-            transaction.delete(old, db=databases[b"meta"])
+        for key, row in rows.items():
+            transaction.put(key, row, db=databases[b"meta"])
+        for key in old:
+            transaction.delete(key, db=databases[b"meta"])
 
-    earlier = [row for row, _ in store.scan(b"meta", _ROW, values=False)][: -MOST_ROWS + 1]
     store.write(work)
 
 

@@ -13,6 +13,7 @@ from test_frames import write_video
 from augcache import Recipe, Store, build, content_key
 from augcache.errors import StoreError
 from augcache.frames import extract_frames
+from augcache.merge import merge
 from augcache.page import write_page
 from augcache.resize import resize
 from augcache.runs import runs
@@ -123,6 +124,15 @@ def test_runs_are_noted_and_bounded(tmp_path, pictures, monkeypatch):
     assert [run.recipe for run in notes] == [Recipe("toy:toy", shift=shift).digest.hex() for shift in (5, 4, 3)]
     assert all(sum(count for _, count in run.pace) == run.computed == 6 for run in notes)
     assert all(run.ended == "done" and set(run.times) == {"read", "compute", "write"} for run in notes)
+
+
+def test_a_merged_store_knows_the_runs_of_its_parts(tmp_path, pictures):
+    """What was built in shares still tells how long its items took."""
+    for shift in (5, 6):
+        build(pictures, Recipe("toy:toy", shift=shift), tmp_path / f"{shift}.augcache", workers=0)
+    for _ in range(2):
+        merge(tmp_path / "all.augcache", [tmp_path / "5.augcache", tmp_path / "6.augcache"])
+        assert [run.computed for run in runs(Store(tmp_path / "all.augcache"))] == [6, 6]
 
 
 def test_the_page_in_a_browser(store, tmp_path):
