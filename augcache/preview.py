@@ -124,7 +124,7 @@ def _grid(store: Store, recipe: Recipe, count: int) -> Image.Image:
         scale = (cell - _GAP) / max(tile.size)
         size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
         sheet.paste(tile.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS), (x, y))
-        where = "" if row.frame is None else f"  frame {row.frame}, {row.seconds:.1f} s"
+        where = "" if row.frame is None else f"frame {row.frame}, {row.seconds:.1f} s"
         draw.text((x, y + size[1] + 3), (row.name if len(row.name) < 26 else "..." + row.name[-23:]), _PALE, _font(12))
         draw.text((x, y + size[1] + 17), where or row.label, _PALE, _font(12))
     return sheet
