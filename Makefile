@@ -39,7 +39,7 @@ golden: $(BIN)/.installed  ## write the golden digests and the command reference
 
 test-pipelines: $(BIN)/.installed  ## install the extra `train`, and run every pipeline on a small sample
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
-	$(BIN)/python -m pytest tests/test_pipelines_train.py --durations 0
+	$(BIN)/python -m pytest tests/test_pipelines*.py tests/test_policies.py --durations 0
 
 $(CLUSTER)/.installed: pyproject.toml constraints.txt constraints-cluster.txt
 	test -x $(CLUSTER)/bin/python || $(PYTHON) -m venv $(CLUSTER)

@@ -65,6 +65,17 @@ def test_indexed_batches_come_through_a_loader(pictures):
     assert not torch.equal(first, still)
 
 
+def test_a_wrapped_data_set_gives_index_maps_too(pictures):
+    """Pictures that come from elsewhere, such as small copies, are coloured on the device as well; labels pass."""
+    store = build(pictures, Recipe("toy:toy"), workers=0).store
+    arrays = [np.asarray(picture) for picture, _ in HashedSaliencyDataset(pictures, p=0, output="array")]
+    wrapped = HashedSaliencyDataset([(array, 5) for array in arrays], store=store, output="indexed")
+    [(batch, targets)] = DataLoader(wrapped, batch_size=6)
+    assert targets.tolist() == [5] * 6
+    plain = HashedSaliencyDataset(pictures, output="tensor", jitter=None)
+    assert torch.equal(PaletteJitter(p=0)(batch), torch.stack([picture for picture, _ in plain]))
+
+
 @pytest.mark.parametrize("options", [{"view": "cut"}, {"p": 0.5}, {"on_miss": "original"}])
 def test_what_cannot_be_indexed_is_refused(pictures, options):
     """An original has no index map, so that it cannot come in that form."""
