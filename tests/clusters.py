@@ -53,6 +53,7 @@ class Cluster:
     folder: Path
     prefix: list[str] = field(default_factory=list)  # runs a command somewhere else, such as in a network namespace
     processes: list[subprocess.Popen] = field(default_factory=list)
+    client: str = ""  # ray://
 
     @property
     def options(self) -> list[str]:
@@ -69,13 +70,13 @@ class Cluster:
 
     def working(self) -> list[psutil.Process]:
         """Return the processes that run tasks."""
-        below = [child for process in self.processes for child in _children(process.pid)]
+        below = [child for process in self.processes for child in children(process.pid)]
         if self.backend == "ray":
             return [child for child in below if "ray::_call" in " ".join(child.cmdline())]
         return [child for child in below if "spawn_main" in " ".join(child.cmdline())]
 
     def stop(self) -> None:
-        families = [[psutil.Process(each.pid), *_children(each.pid)] for each in self.processes if each.poll() is None]
+        families = [[psutil.Process(each.pid), *children(each.pid)] for each in self.processes if each.poll() is None]
         for process in (one for family in families for one in family):
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -83,7 +84,8 @@ class Cluster:
             process.wait()
 
 
-def _children(pid: int) -> list[psutil.Process]:
+def children(pid: int) -> list[psutil.Process]:
+    """Processes below one."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
@@ -113,7 +115,7 @@ def dask_worker(address: str) -> list[str]:
 @contextlib.contextmanager
 def ray(folder: Path):
     port, client = free_port(), 9000 + os.getpid() % 900
-    cluster = Cluster("ray", f"127.0.0.1:{port}", folder)
+    cluster = Cluster("ray", f"127.0.0.1:{port}", folder, client=f"ray://127.0.0.1:{client}")
     short = Path("/tmp") / f"ray-{os.getpid()}"  # its sockets lie below, and their paths may have 107 bytes
     try:
         cluster.spawn(
