@@ -127,7 +127,7 @@ def _add(store: Store, recipe: Recipe, run: Run) -> None:
 
 def copy_runs(source: Store, into: Store) -> None:
     """Add the notes of one store to those of another."""
-    _put(into, dict(source.scan(b"meta", _ROW)))
+    _put(into, {key: row for key, row in source.scan(b"meta", _ROW) if parse_run(row) is not None})
 
 
 def _put(store: Store, rows: dict[bytes, bytes]) -> None:
@@ -158,19 +158,29 @@ def runs(store: Store, recipe: Recipe | None = None) -> list[Run]:
     CorruptError
         If a row is malformed.
     """
-    found = []
-    for key, value in store.scan(b"meta", _ROW):
-        if recipe is not None and not key.endswith(recipe.digest):
-            continue
-        try:
-            row = json.loads(unseal(value))
-            pace = [(int(number), int(count)) for number, count in row.pop("pace")]
-            found.append(Run(**row, pace=pace))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise CorruptError(
-                f"{store.path}: a note of a run is malformed ({error!r}); copy the store again"
-            ) from error
-    return found
+    found = [parse_run(row) for key, row in run_rows(store) if recipe is None or key.endswith(recipe.digest)]
+    if None in found:
+        raise CorruptError(f"{store.path}: the note of a run is malformed; see 'augcache verify {store.path}'")
+    return [run for run in found if run is not None]
+
+
+def run_rows(store: Store) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of the notes, as they are stored."""
+    return store.scan(b"meta", _ROW)
+
+
+def parse_run(row: bytes) -> Run | None:
+    """Read a note; None where it is malformed."""
+    try:
+        raw = json.loads(unseal(row))
+        pace = [(int(number), int(count)) for number, count in raw.pop("pace")]
+        run = Run(**raw, pace=pace)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    numbers = (run.started, run.seconds, run.total, run.computed, run.reused, run.failed, run.workers)
+    tables = isinstance(run.times, dict) and isinstance(run.versions, dict)
+    sound = tables and all(isinstance(value, int | float) for value in (*numbers, *run.times.values()))
+    return run if sound and all(abs(number) < 200 for number, _ in pace) else None
 
 
 def running(store: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from augcache import entries, originals
 from augcache.errors import AugcacheError
 from augcache.manifest import DECODED, Failure, Source
 from augcache.report import Progress
+from augcache.runs import parse_run, run_rows
 from augcache.store import Store
 
 _REPAIR = "save what is sound with 'augcache merge NEW.augcache {store}', and build into it what is missing"
@@ -134,6 +135,7 @@ def verify(
     total = check.counts.done
     rows = check.manifest()
     failures = check.failures()
+    check.runs()
     compared = 0
     if folder is not None and recompute:
         check.recompute(recompute, originals.recompute(store, check.rows(), folder))
@@ -212,6 +214,11 @@ class _Check:
             except AugcacheError:
                 self.note(ROWS, os.fsdecode(key[16:]))
         return count
+
+    def runs(self) -> None:
+        for key, value in run_rows(self.store):
+            if parse_run(value) is None:
+                self.note(ROWS, f"run {key[3:11].hex()}")
 
     def recompute(self, wanted: int, outcomes: Iterator[tuple[str, str]]) -> None:
         while self.counts.reused < wanted:

@@ -11,12 +11,14 @@ from conftest import write_picture
 from test_frames import write_video
 
 from augcache import Recipe, Store, build, content_key
-from augcache.errors import StoreError
+from augcache.errors import CorruptError, StoreError
 from augcache.frames import extract_frames
+from augcache.manifest import seal
 from augcache.merge import merge
 from augcache.page import write_page
 from augcache.resize import resize
 from augcache.runs import runs
+from augcache.verify import verify
 
 SCRIPT = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">.png"
 
@@ -133,6 +135,23 @@ def test_a_merged_store_knows_the_runs_of_its_parts(tmp_path, pictures):
     for _ in range(2):
         merge(tmp_path / "all.augcache", [tmp_path / "5.augcache", tmp_path / "6.augcache"])
         assert [run.computed for run in runs(Store(tmp_path / "all.augcache"))] == [6, 6]
+
+
+def test_a_malformed_note_of_a_run_is_said_and_mended(tmp_path, pictures):
+    """A note that is not what was written stops a report with one line, is listed by verify, and is left behind by a
+    merge."""
+    path = tmp_path / "s.augcache"
+    build(pictures, Recipe("toy:toy"), path, workers=0)
+    store = Store(path, "w")
+    [(key, row)] = store.scan(b"meta", b"run")
+    for bad in (b"", row[:-1], row[:8] + b"[]", seal(b"{}"), seal(row[8:].replace(b'"pace": [[', b'"pace": [[9999, 1], ['))):
+        store.write(lambda transaction, databases, bad=bad: transaction.put(key, bad, db=databases[b"meta"]))
+        with pytest.raises(CorruptError, match="augcache verify"):
+            write_page(store, tmp_path / "r.html")
+        assert [problem.kind for problem in verify(path).problems] == ["malformed rows"]
+    merge(tmp_path / "mended.augcache", [path])
+    assert runs(Store(tmp_path / "mended.augcache")) == []
+    assert verify(tmp_path / "mended.augcache").problems == []
 
 
 def test_the_page_in_a_browser(store, tmp_path):
