@@ -1,9 +1,9 @@
 """What the saliency policies are worth: the same network, seeds and steps under each, scored by what it learnt.
 
-    python benchmarks/policies.py [DATA] [--quick] [--seeds 3] [--steps 100] [--policies default saliency+jitter ...]
+    python benchmarks/policies.py [DATA] [--quick] [--seeds 3] [--steps 80] [--policies default saliency+jitter ...]
 
 DATA (default ../shared/data) holds ``pv`` and ``plantvillage``. Pictures become 256x256 copies, saliency is stored
-beside them, and SimCLR (ResNet-18, untrained) sees them at 64x64. Each seed starts all policies from the same weights.
+beside them, and SimCLR (RegNetX-200MF) sees them at 64x64. Each seed starts all policies from the same weights.
 Embeddings are of the original pictures, by k-means and by a linear probe under cross-validation; the last row of each
 table is the network of "saliency+jitter" on stored views instead. The sets are small: differences below the spread, and
 those whose sign changes between seeds, mean nothing.
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, default=DATA)
     parser.add_argument("--quick", action="store_true", help="two seeds and a few steps: shows that it runs")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument(
         "--policies", nargs="+", choices=POLICIES, default=["default", "saliency+jitter", "saliency0.5+default"]
     )
@@ -130,7 +130,7 @@ def main() -> None:
             found = []
             for seed in range(seeds):
                 settings = Settings(
-                    backbone="resnet18", size=64, epochs=1, batch=32, optimizer="adamw", lr=1e-3, weight_decay=1e-4,
+                    backbone="regnetx_002", size=64, epochs=1, batch=32, optimizer="adamw", lr=1e-3, weight_decay=1e-4,
                     warmup=0, workers=0, seed=seed,
                 )  # fmt: skip
                 epochs = -(-steps // (len(copies) // settings.batch))
