@@ -144,7 +144,13 @@ def test_a_malformed_note_of_a_run_is_said_and_mended(tmp_path, pictures):
     build(pictures, Recipe("toy:toy"), path, workers=0)
     store = Store(path, "w")
     [(key, row)] = store.scan(b"meta", b"run")
-    for bad in (b"", row[:-1], row[:8] + b"[]", seal(b"{}"), seal(row[8:].replace(b'"pace": [[', b'"pace": [[9999, 1], ['))):
+    for bad in (
+        b"",
+        row[:-1],
+        row[:8] + b"[]",
+        seal(b"{}"),
+        seal(row[8:].replace(b'"pace": [[', b'"pace": [[9999, 1], [')),
+    ):
         store.write(lambda transaction, databases, bad=bad: transaction.put(key, bad, db=databases[b"meta"]))
         with pytest.raises(CorruptError, match="augcache verify"):
             write_page(store, tmp_path / "r.html")
