@@ -7,6 +7,7 @@ This package alone imports joblib, dask and ray, and each only where it is used:
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,10 @@ def open_engine(backend: str, scheduler: str | None, workers: int | None) -> Ite
     if backend == "loky":
         if scheduler is not None:
             raise BackendError(f"scheduler {scheduler}: goes with backend dask or ray; give one of them")
-        yield _loky(cpu_count() if workers is None else workers)
+        with warnings.catch_warnings():
+            # A worker whose memory has grown by much, as by compiling kernels, is renewed; nobody need do anything.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+            yield _loky(cpu_count() if workers is None else workers)
     elif backend == "dask":
         require("distributed", "dask", "backend dask")
         from augcache.engines import dask_cluster
