@@ -79,7 +79,7 @@ running = stacked(
 
 
 # What a first run waits for before its first result.
-_STARTS = {"saliencycut": "starting (the first time, it compiles for half a minute)"}
+_STARTS = {"saliencycut": "starting (first run: compiles, 30 s)"}
 
 
 def run_build(
