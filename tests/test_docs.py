@@ -28,6 +28,8 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def named(name: str):
     """What a name of the reference stands for; without a module it is one of `augcache`."""
+    if name == "augcache":
+        return augcache
     module, _, last = name.rpartition(".")
     return getattr(importlib.import_module(f"augcache.{module}") if module else augcache, last)
 
@@ -60,7 +62,7 @@ def test_what_the_reference_says_is_there(name):
         assert "Parameters\n----" in inspect.getdoc(found), name
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "." not in name])
+@pytest.mark.parametrize("name", ["augcache", *(name for name in NAMES if "." not in name)])
 def test_examples_run(name, folder, tmp_path, monkeypatch):
     """The example of each public name gives what it says."""
     shutil.copytree(folder, tmp_path / "here")
