@@ -63,7 +63,7 @@ def collate(items: list[Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 class Segmenter(nn.Module):
     """A backbone and two blocks, each a bilinear enlargement and a 3x3 convolution, up to the size of the picture."""
 
-    def __init__(self, backbone: nn.Module, features: int, width: int = 128, layers: int = 3) -> None:
+    def __init__(self, backbone: nn.Module, features: int, width: int = 64, layers: int = 3) -> None:
         super().__init__()
         self.backbone = backbone
         self.blocks = nn.ModuleList(
@@ -146,7 +146,7 @@ def main() -> None:
         stores = {
             split: make_store(folder, split, store, settings.limit, settings.builders) for split in ("trainval", "test")
         }
-        backbone, features = make_backbone(settings, small_pictures=True)
+        backbone, features = make_backbone(settings)
         pictures = views_of(CachedImages(stores["trainval"], RECIPE), arguments.policy, settings)
         train(SimCLR(backbone, features), make_loader(pictures, settings), settings)
         save(backbone, arguments)

@@ -90,6 +90,8 @@ def read_arguments(
     base = published if isinstance(published, Settings) else published(arguments)
     settings = dataclasses.replace(base, **{**(SMOKE if arguments.smoke else {}), **given})
     torch.manual_seed(settings.seed)
+    if arguments.smoke:
+        torch.set_num_threads(1)  # steps this small are faster so, and on a busy machine many times
     return arguments, settings
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY, TORCHVISION_OPS
 
 PIPELINES = REPOSITORY / "pipelines"
-SCRIPTS = sorted(path.stem for path in PIPELINES.glob("*.py") if "read_arguments(__doc__" in path.read_text())
+SCRIPTS = sorted(path.stem for path in PIPELINES.glob("*.py") if "__main__" in path.read_text())
 missing = [
     name for name in ("lightly", "timm", "torchvision", "sklearn", "lightning", "transformers", "accelerate")
     if importlib.util.find_spec(name) is None
@@ -22,7 +22,7 @@ def run(script, *options, cwd):
     environment = {**os.environ, "PYTHONPATH": str(TORCHVISION_OPS), "HF_HUB_OFFLINE": "1"}
     environment.pop("AUGCACHE_STORE", None)
     command = [sys.executable, PIPELINES / f"{script}.py", *map(str, options)]
-    out = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    out = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert out.returncode == 0, out.stderr[-3000:]
     return out.stdout
 
