@@ -68,7 +68,12 @@ def write_sheet(
     """
     # Saliency first: where frames or copies lie beside what was computed from them, they are its originals.
     kinds = [kind for kind in ("segments", "image") if any(gives(store, each, kind) for each in store.recipes())]
-    chosen = choose(store, recipe, lambda each: gives(store, each, (*kinds, "segments")[0]), "pictures or segments (augcache report shows any record)")
+    chosen = choose(
+        store,
+        recipe,
+        lambda each: gives(store, each, (*kinds, "segments")[0]),
+        "pictures or segments (augcache report shows any record)",
+    )
     if gives(store, chosen, "segments"):
         folder = Path(source) if source is not None else source_folder(store.path)
         sheet = _table(store, chosen, count, folder)
