@@ -63,7 +63,7 @@ def walk_url(root: str, wanted: Callable[[str, Callable[[], bytes]], bool]) -> l
                 if entry["type"] == "directory":
                     pending.append((path, f"{prefix}{name}/"))
                 elif wanted(name, functools.partial(system.cat_file, path, 0, 16)):
-                    url, size = system.unstrip_protocol(path), int(entry["size"] or 0)
+                    url, size = f"{root.rstrip('/')}/{prefix}{name}", int(entry["size"] or 0)
                     found.append((prefix + name, prefix.split("/", 1)[0], size, stamp(entry), url))
     except FileNotFoundError as error:
         raise SourceError(f"{root}: nothing there; check the bucket and the prefix") from error

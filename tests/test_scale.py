@@ -1,0 +1,315 @@
+"""Shares of a source, sources by URL, and workers of this machine that are killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_picture
+from test_build import contents, counts
+from test_frames import write_video
+
+from augcache import HashedSaliencyDataset, Recipe, Store, build
+from augcache.errors import BackendError, SourceError
+from augcache.frames import Videos, extract_frames
+from augcache.merge import merge
+from augcache.resize import resize
+from augcache.sources import Annotated, Folder, ListFile, MapDataset, Masked, Sharded, open_source
+from augcache.workers import WAITING, open_pool
+
+TOY = Recipe("toy:toy")
+
+
+# -- shares -------------------------------------------------------------------------------------------------------
+
+
+def test_shards_merged_are_the_whole(tmp_path):
+    """Every picture is in one share of three; the merged store has the bytes and rows of a build of all."""
+    for index in range(30):
+        write_picture(tmp_path / f"p/{'ab'[index % 2]}/{index:02d}.png", index // 2)  # each picture twice
+    (tmp_path / "p/a/bad.jpg").write_text("no picture")
+    whole = Store(build(tmp_path / "p", TOY, tmp_path / "whole.augcache", workers=0).store)
+    parts = [build(tmp_path / "p", TOY, tmp_path / f"{i}.augcache", workers=0, shard=(i, 3)).store for i in (1, 2, 3)]
+    assert all(Store(part).info().sources > 3 for part in parts)
+    merged = merge(tmp_path / "all.augcache", parts)
+    assert (merged.copied, merged.sources, merged.failures, merged.clashes) == (15, 30, 1, 0)
+    everything = Store(tmp_path / "all.augcache")
+    assert contents(everything) == contents(whole)
+    assert list(everything.sources()) == list(whole.sources())
+    assert [row.name for row in everything.failures()] == ["a/bad.jpg"]
+    again = merge(tmp_path / "all.augcache", parts)
+    assert (again.copied, again.sources) == (0, 0)
+
+
+def test_a_share_does_not_depend_on_other_files(tmp_path):
+    """A new file leaves every other file in the share it was in."""
+    for index in range(20):
+        write_picture(tmp_path / f"{index:02d}.png", index)
+    before = [{item.name for item in Sharded(Folder(tmp_path), i, 4)} for i in (1, 2, 3, 4)]
+    write_picture(tmp_path / "00new.png", 77)
+    after = [{item.name for item in Sharded(Folder(tmp_path), i, 4)} for i in (1, 2, 3, 4)]
+    assert [names - {"00new.png"} for names in after] == before
+    assert sum(map(len, before)) == 20
+
+
+def test_every_source_has_shares(pictures, tmp_path):
+    """Lists, annotations, masks, data sets, videos and stores are shared out by their names, and lose nothing."""
+    names = [item.name for item in Folder(pictures)]
+    (tmp_path / "list.txt").write_text("\n".join(f"pictures/{name}" for name in names))
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    content = {"images": images, "categories": [{"id": 1, "name": "x"}], "annotations": []}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    for index in range(4):
+        write_video(tmp_path / f"v/{index}.mp4", frames=10)
+    copies = resize(pictures, Recipe("resize", width=8, height=8), tmp_path / "c.augcache", workers=0)
+    from augcache.stored import open_pictures
+
+    sources = [
+        ListFile(tmp_path / "list.txt"),
+        Annotated(pictures, tmp_path / "list.json"),
+        Masked(Folder(pictures), pictures.parent / shutil.copytree(pictures, tmp_path / "masks").name),
+        MapDataset([np.full((4, 4, 3), n, np.uint8) for n in range(9)]),
+        Videos(tmp_path / "v"),
+        open_pictures(copies.store),
+    ]
+    for source in sources:
+        shares = []
+        for index in (1, 2):
+            with_names = Sharded(source, index, 2)
+            shares.append([item.name for item in with_names])
+            assert len(shares[-1]) == len(with_names)
+        assert sorted(shares[0] + shares[1]) == sorted(item.name for item in source)
+
+
+def test_a_share_of_a_data_set_loads_no_other_picture(tmp_path):
+    """A data set of a thousand pictures in ten shares: a task loads a hundred."""
+    loaded = []
+
+    class Data:
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index):
+            loaded.append(index)
+            return np.full((4, 4, 3), index, np.uint8)
+
+    report = build(Data(), TOY, tmp_path / "s.augcache", workers=0, shard=(2, 4))
+    assert len(loaded) == report.total < 20
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "x", "1/0", "1"])
+def test_a_shard_that_is_none(shard, run_cli, pictures):
+    """Exit 2, with the form to give."""
+    done = run_cli("build", pictures, "--transform", "toy:toy", "--shard", shard)
+    assert done.returncode == 2
+    assert "give I/N with I from 1 to N" in done.stderr
+
+
+# -- URLs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def memory(pictures):
+    """The pictures in fsspec's file system in memory."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    for path in pictures.rglob("*.png"):
+        system.pipe_file(f"/pv/{path.relative_to(pictures)}", path.read_bytes())
+    system.pipe_file("/pv/.hidden/x.png", b"x")
+    system.pipe_file("/pv/notes.txt", b"x")
+    yield system
+    system.store.clear()
+
+
+def test_a_url_is_built_like_a_folder(memory, pictures, tmp_path):
+    """The same names, labels, digests and entries; a second run reuses all; an object that changes is computed."""
+    here = Store(build(pictures, TOY, tmp_path / "here.augcache", workers=0).store)
+    there = tmp_path / "there.augcache"
+    assert counts(build("memory://pv", TOY, there, workers=0)) == (6, 0, 0)
+    assert contents(Store(there)) == contents(here)
+    for mine, theirs in zip(here.sources(), Store(there).sources(), strict=True):
+        assert replace(mine, mtime_ns=0) == replace(theirs, mtime_ns=0)
+    assert counts(build("memory://pv/", TOY, there, workers=0)) == (0, 6, 0)
+    write_picture(tmp_path / "new.png", 99)
+    memory.pipe_file("/pv/a/0.png", (tmp_path / "new.png").read_bytes())
+    assert counts(build("memory://pv", TOY, there, workers=0)) == (1, 5, 0)
+
+
+def test_a_local_copy_of_a_url_trains(memory, pictures, tmp_path):
+    """Names are relative to the prefix: a folder with the same files finds every entry, whatever their times."""
+    build("memory://pv", TOY, tmp_path / "s.augcache", workers=0)
+    data = HashedSaliencyDataset(pictures, store=tmp_path / "s.augcache")
+    assert data.classes == ["a", "b"]
+    assert data.listing.known.all()
+    write_picture(pictures / "a/0.png", 1234)
+    assert not HashedSaliencyDataset(pictures, store=tmp_path / "s.augcache", on_miss="original").listing.known.all()
+
+
+def test_annotations_and_masks_of_a_url(memory, tmp_path):
+    """Labels come from the file, sizes from one listing, masks from objects of the same names."""
+    content = {
+        "images": [{"id": 1, "file_name": "a/0.png"}, {"id": 2, "file_name": "a/gone.png"}],
+        "categories": [{"id": 5, "name": "owl"}],
+        "annotations": [{"image_id": 1, "category_id": 5}],
+    }
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    found, gone = open_source("memory://pv", annotations=tmp_path / "list.json")
+    assert (found.name, found.label, found.size > 0) == ("a/0.png", "owl", True)
+    with pytest.raises(SourceError, match="no such object"):
+        gone.load()
+    assert len(open_source("memory://pv/a", masks="memory://pv/a")) == 0  # masks are no pictures of their own
+    assert len(open_source("memory://pv/a", masks="memory://pv/b")) == 3
+
+
+def test_a_file_url_is_a_path(pictures, tmp_path):
+    """file:// is the same code, with the store beside the folder."""
+    report = build(f"file://{pictures}", TOY, workers=0)
+    assert Path(report.store) == pictures.with_name("pictures.augcache")
+    assert counts(build(pictures, TOY, workers=0)) == (0, 6, 0)
+
+
+def test_frames_of_videos_by_url(memory, tmp_path):
+    """A video is fetched into a file, decoded, and the file is gone."""
+    write_video(tmp_path / "v/lion.mp4", frames=30)
+    memory.pipe_file("/v/cats/lion.mp4", (tmp_path / "v/lion.mp4").read_bytes())
+    recipe = Recipe("frame", every=10)
+    there = Store(extract_frames("memory://v", recipe, tmp_path / "there.augcache", workers=0).store)
+    here = Store(extract_frames(tmp_path / "v", recipe, tmp_path / "here.augcache", workers=0).store)
+    assert contents(there) == contents(here)
+    assert [row.name for row in there.sources(recipe.digest)] == ["cats/lion.mp4"] * 3
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("memory://nothing/here", "memory://nothing/here"),
+        ("nosuch://bucket/x", "install the fsspec package for it"),
+        ("memory://pv/c", "memory://pv/c"),
+    ],
+)
+def test_a_url_that_gives_nothing(memory, source, message, tmp_path):
+    """One line that names the URL and what to do, and no store."""
+    with pytest.raises(SourceError, match=message):
+        build(source, TOY, tmp_path / "s.augcache", workers=0)
+    assert not (tmp_path / "s.augcache").exists()
+
+
+# -- workers ------------------------------------------------------------------------------------------------------
+
+
+def double(jobs):
+    return [2 * job for job in jobs]
+
+
+def test_results_in_flight_are_bounded():
+    """A reader that is slow holds up the groups, not the memory; and every result comes, once."""
+    handed, results, most = 0, [], 0
+
+    def groups():
+        nonlocal handed
+        for number in range(150):
+            handed += 1
+            yield [number]
+
+    with open_pool(workers=2) as pool:
+        for group, [result] in pool.run(double, groups()):
+            assert result == 2 * group[0]
+            most = max(most, handed - len(results))
+            results.append(result)
+            if len(results) < 80:
+                time.sleep(0.005)
+    assert sorted(results) == list(range(0, 300, 2))
+    assert most <= 2 * 2 + WAITING
+
+
+def test_a_worker_that_is_killed_costs_nothing(tmp_path):
+    """SIGKILL to a worker process in the middle: no failure, and the bytes of a clean run."""
+    for index in range(30):
+        write_picture(tmp_path / f"p/{index:02d}.png", index)
+    recipe = Recipe("toy:slow", seconds=0.05)
+    clean = Store(build(tmp_path / "p", recipe, tmp_path / "clean.augcache", workers=2).store)
+    killed = []
+
+    def kill() -> None:
+        command = ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())]
+        children = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        workers = [line.split()[0] for line in children if "popen_loky" in line]
+        os.kill(int(workers[0]), signal.SIGKILL)
+        killed.append(workers[0])
+
+    def progress(now) -> None:
+        if now.computed > 5 and not killed:
+            kill()
+
+    report = build(tmp_path / "p", recipe, tmp_path / "s.augcache", workers=2, progress=progress)
+    assert killed
+    assert (report.computed, report.failed) == (30, 0)
+    assert contents(Store(report.store)) == contents(clean)
+    assert list(Store(report.store).sources()) == list(clean.sources())
+
+
+def test_two_pictures_that_kill_cost_themselves_alone(tmp_path):
+    """Several in one group: each is found, and no neighbour is lost with them."""
+    for index in range(40):
+        pixels = np.full((8, 8, 3), index + 50, np.uint8)
+        pixels[0, 0, 0] = 0 if index in (7, 8) else 200
+        from PIL import Image
+
+        (tmp_path / "p").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"p/{index:02d}.png")
+    report = build(tmp_path / "p", Recipe("toy:faulty"), tmp_path / "s.augcache", workers=2)
+    assert (report.computed, report.failed) == (38, 2)
+    assert [failure.name for failure in Store(report.store).failures()] == ["07.png", "08.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backend", "loky", "--scheduler", "tcp://x:1"], "goes with backend dask or ray"),
+        (["--backend", "dask", "--workers", "0"], "leave it out for backend dask"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message, run_cli, pictures):
+    """One line, and nothing is made."""
+    done = run_cli("build", pictures, "--transform", "toy:toy", *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not pictures.with_name("pictures.augcache").exists()
+
+
+@pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray")])
+def test_an_engine_that_is_not_installed(backend, module, pictures, tmp_path, monkeypatch):
+    """The error names the extra."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Exception, match=rf"pip install 'augcache\[{backend}\]'"):
+        build(pictures, TOY, tmp_path / "s.augcache", backend=backend, scheduler="tcp://127.0.0.1:1")
+    assert not (tmp_path / "s.augcache").exists()
+
+
+def test_workers_of_another_version_are_refused(monkeypatch):
+    """Entries of two versions might differ, so the versions are compared before anything is computed."""
+    from augcache import workers
+
+    class Engine:
+        workers, is_local, broken = 2, False, ()
+
+        def fly(self, tasks, _):
+            for _function, (number, group), _options in tasks:
+                yield number, ["0.0.1" for _ in group]
+
+    monkeypatch.setattr(workers, "open_engine", lambda *_: __import__("contextlib").nullcontext(Engine()))
+    with (
+        pytest.raises(BackendError, match=r"its workers have augcache 0\.0\.1"),
+        workers.open_pool("dask", "tcp://x:1"),
+    ):
+        pass
