@@ -192,7 +192,10 @@ def test_ray_by_its_client(cluster, tmp_path, pictures):
     if cluster.backend != "ray":
         pytest.skip("of Ray alone")
     options = ["--backend", "ray", "--scheduler", cluster.client, "--store", tmp_path / "s.augcache"]
-    code, errors = clusters.finish(clusters.command_line("build", pictures, "--transform", "toy:toy", *options))
+    for _ in range(2):  # Ray gives the server that it starts for a client 30 seconds, which a busy machine may miss
+        code, errors = clusters.finish(clusters.command_line("build", pictures, "--transform", "toy:toy", *options))
+        if code == 0:
+            break
     assert code == 0, errors
     assert entries(tmp_path / "s.augcache") == 6
 
