@@ -31,6 +31,7 @@ from augcache import Recipe, VideoFrames
 from augcache.frames import extract_frames
 from augcache.policies import POLICIES, Policy, policy_transforms
 
+EVERY = 100
 PUBLISHED = Settings(size=64, epochs=100, batch=256, lr=0.3, weight_decay=1e-6, warmup=10)
 
 
@@ -51,18 +52,20 @@ class AnchorAndSuccessors(nn.Module):
 
 
 class OfVideos(Dataset[Any]):
-    """Frames and the number of the video that each is of."""
+    """Every 100th frame and the number of its video; successors, which are much like their anchor, are left out."""
 
     def __init__(self, frames: VideoFrames) -> None:
-        self.frames = frames
-        names = [frames.info(index).source for index in range(len(frames))]
-        self.targets = [sorted(set(names)).index(name) for name in names]
+        infos = [frames.info(index) for index in range(len(frames))]
+        names = sorted({info.source for info in infos})
+        chosen = [index for index, info in enumerate(infos) if info.frame % EVERY == 0]
+        self.frames, self.chosen = frames, chosen
+        self.targets = [names.index(infos[index].source) for index in chosen]
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.chosen)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.frames[index], self.targets[index]
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        return self.frames[self.chosen[number]], self.targets[number]
 
 
 def of_the_same_video(features: np.ndarray, videos: np.ndarray) -> float:
@@ -104,7 +107,7 @@ def main() -> None:
         raise SystemExit(f"--weights: {len(weights)} numbers for --clip {clip}: give one for each successor")
     with home_of(arguments, settings, make_sample) as (folder, store):
         chosen = {"anchors": clip, "gap": arguments.gap} if clip else {}
-        frames = Recipe("frame", every=100, width=64, height=64, **chosen)
+        frames = Recipe("frame", every=EVERY, width=64, height=64, **chosen)
         print(extract_frames(folder, frames, store, limit=settings.limit or None, workers=settings.builders))
 
         backbone, features = make_backbone(settings, small_pictures=True)

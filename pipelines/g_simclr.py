@@ -104,6 +104,7 @@ def main() -> None:
     with home_of(arguments, settings, make_sample) as (folder, store):
         unlabelled = (folder / "unlabeled_X.bin").exists()
         path = make_store(folder, store, "unlabeled" if unlabelled else "train", settings)
+        test = make_store(folder, store, "test", settings)
         labels = find_labels(path, arguments.autoencoder_epochs or settings.epochs, settings)
         sizes = np.unique(labels, return_counts=True)[1]
         print(f"{len(sizes)} clusters of {sizes.min()} to {sizes.max()} pictures")
@@ -116,7 +117,6 @@ def main() -> None:
         save(backbone, arguments)
 
         [plain] = policy_transforms(Policy(p=0.0), views=1, size=settings.size)
-        test = make_store(folder, store, "test", settings)
         embedded = embed(backbone, make_loader(CachedImages(test, transform=plain), settings, train=False))
         print("k-means, test pictures:", clustering_score(*embedded, settings.seed))
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing
 
 def run(script, *options, cwd):
     """Run a script with --smoke; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(TORCHVISION_OPS), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(TORCHVISION_OPS), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     environment.pop("AUGCACHE_STORE", None)
     command = [sys.executable, PIPELINES / f"{script}.py", *map(str, options)]
     out = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
