@@ -20,18 +20,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from augcache import Recipe, Store, build, transform
+from augcache import Recipe, Store, build
 from augcache.merge import merge
 from augcache.workers import open_pool
 
+PROCESSES: dict[tuple[str, int], list[int]] = {}  # of a cluster, by engine and number of workers
 TESTS = Path(__file__).parents[1] / "tests"
 STUB_PIXELS = (8, 8)
 
 
+STUB = """
+import numpy as np
+from augcache import transform
+
+
 @transform(version=1)
 def stub(image):
-    """A transform that costs nothing; its record is as large as a typical one of SaliencyCut."""
+    '''A record as large as a typical one of SaliencyCut, at no cost.'''
     return {"noise": np.random.default_rng(int(image[0, 0, 0])).integers(0, 256, 4000, dtype=np.uint8)}
+"""
 
 
 def nothing(jobs):
@@ -73,7 +80,8 @@ def engines(folder: Path):
     """Start what is installed; yields (name, workers) to the options of `build`."""
     with contextlib.ExitStack() as stack:
         found = {("loky", count): {"workers": count} for count in (1, 2)}
-        sys.path.insert(0, str(TESTS))
+        (folder / "stubs.py").write_text(STUB)
+        sys.path[:0] = [str(folder), str(TESTS)]
         with contextlib.suppress(ImportError):
             import clusters  # needs psutil, which Dask brings
 
@@ -85,17 +93,33 @@ def engines(folder: Path):
 
 
 def start(stack, clusters, name: str, folder: Path, found: dict) -> None:
-    clusters.ENVIRONMENT["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(TESTS)])
+    clusters.ENVIRONMENT["PYTHONPATH"] = str(folder)
     for count in (1, 2):
         (folder / f"{name}{count}").mkdir()
         if name == "dask":
             cluster = stack.enter_context(clusters.dask(folder / f"{name}{count}", workers=count))
         elif count == 2:
             cluster = stack.enter_context(clusters.ray(folder / f"{name}{count}"))  # one head serves both
+            PROCESSES[name, 1] = [each.pid for each in cluster.processes]
             found[name, 1] = {"backend": name, "scheduler": cluster.address, "workers": 1}
         else:
             continue
+        PROCESSES[name, count] = [each.pid for each in cluster.processes]
         found[name, count] = {"backend": name, "scheduler": cluster.address, "workers": count}
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """CPU time of this process and of those below `pids`; without `psutil`, 0."""
+    try:
+        import psutil
+    except ImportError:
+        return 0.0
+    ours = psutil.Process()
+    processes = [ours, *(one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children(True)))]
+    if not pids:
+        workers = [child for child in ours.children() if "popen_loky" in " ".join(child.cmdline())]
+        processes += workers
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def seconds_of(source: Path, recipe: Recipe, store: Path, options: dict) -> float:
@@ -107,69 +131,69 @@ def seconds_of(source: Path, recipe: Recipe, store: Path, options: dict) -> floa
 
 
 def saliency(found: dict, data: Path, pictures: int, repeats: int, folder: Path) -> float:
-    """Print throughput and efficiency; returns seconds of one picture on one core."""
+    """Print throughput and efficiency; returns CPU seconds of one picture in this process."""
     recipe, source = Recipe("saliencycut"), crops(data, pictures, folder / "crops")
     taken: dict = {key: [] for key in found}
+    cpu: dict = {key: [] for key in found}
     for key, options in found.items():
-        seconds_of(source, recipe, folder / f"warm-{key[0]}{key[1]}", {**options, "limit": 4 * options["workers"]})
+        seconds_of(source, recipe, folder / f"warm-{key[0]}{key[1]}", {**options, "limit": 8 * options["workers"]})
+    few = max(4, pictures // 4)
+    seconds_of(source, recipe, folder / "warm", {"workers": 0, "limit": 2})
+    alone = []
     for repeat in range(repeats):
         for key, options in found.items():
+            before, pids = cpu_seconds(PROCESSES.get(key, [])), PROCESSES.get(key, [])
             taken[key].append(seconds_of(source, recipe, folder / f"{key[0]}{key[1]}-{repeat}", options))
+            cpu[key].append(cpu_seconds(pids) - before)
+        started = time.process_time()
+        seconds_of(source, recipe, folder / f"alone-{repeat}", {"workers": 0, "limit": few})
+        alone.append((time.process_time() - started) / few)
     print(f"\nSaliencyCut of {pictures} pictures of 400x300:\n")
-    print("| engine | 1 worker, pictures/s | 2 workers, pictures/s | efficiency |")
-    print("|---|---|---|---|")
+    print("| engine | 1 worker, pictures/s | 2 workers | efficiency | CPU ms a picture, all processes |")
+    print("|---|---|---|---|---|")
     median = {key: statistics.median(times) for key, times in taken.items()}
     for name in dict.fromkeys(key[0] for key in found):
         one, two = pictures / median[name, 1], pictures / median[name, 2]
-        print(f"| {name} | {one:.1f} | {two:.1f} | {two / one / 2:.2f} |")
-    return median["loky", 1] / pictures
+        spent = 1e3 * statistics.median(cpu[name, 2]) / pictures
+        print(f"| {name} | {one:.1f} | {two:.1f} | {two / one / 2:.2f} | {spent:.0f} |")
+    store = Store(folder / "loky2-0").info()
+    print(f"\nin one process: {1e3 * statistics.median(alone):.0f} ms of CPU a picture")
+    print(f"on disk: {store.bytes / store.entries:.0f} bytes a picture")
+    return statistics.median(alone)
 
 
-def overhead(found: dict, repeats: int, folder: Path, groups: int = 400) -> None:
-    """Print what an engine adds to a picture, computed in this process and not at all."""
-    recipe, count = Recipe("scaling:stub"), 600
+def overhead(found: dict, repeats: int, one: float, folder: Path) -> None:
+    """Print what an engine adds to a picture, and how many pictures one driver can take in."""
+    recipe, count, groups = Recipe("stubs:stub"), 1000, 300
     source = small(count, folder / "small")
     rows: dict = {}
     keys = [key for key in found if key[1] == 2]
+
+    def note(name: str, what: str, value: float) -> None:
+        rows.setdefault((name, what), []).append(1e3 * value)
+
     for repeat in range(repeats):
-        alone = seconds_of(source, recipe, folder / f"stub-alone-{repeat}", {"workers": 0})
-        rows.setdefault(("in this process", "build"), []).append(1e3 * alone / count)
-        for key in keys:
-            store = folder / f"stub-{key[0]}-{repeat}"
-            rows.setdefault((key[0], "build"), []).append(1e3 * seconds_of(source, recipe, store, found[key]) / count)
-            with open_pool(**found[key]) as pool:
+        for name, options in [("in this process", {"workers": 0}), *((key[0], found[key]) for key in keys)]:
+            started = time.process_time()
+            wall = seconds_of(source, recipe, folder / f"stub-{name}-{repeat}", options)
+            note(name, "driver", (time.process_time() - started) / count)
+            note(name, "wall", wall / count)
+            if name == "in this process":
+                continue
+            with open_pool(**options) as pool:
                 list(pool.run(nothing, ([0] for _ in range(20))))
                 started = time.monotonic()
-                for _ in pool.run(nothing, ([0] for _ in range(groups))):
-                    pass
-                rows.setdefault((key[0], "group"), []).append(1e3 * (time.monotonic() - started) / groups)
-    print(f"\nTransform stubbed out, {count} pictures of 8x8, two workers:\n")
-    print("| engine | ms a picture, in all | ms a group there and back |")
-    print("|---|---|---|")
+                list(pool.run(nothing, ([0] for _ in range(groups))))
+                note(name, "group", (time.monotonic() - started) / groups)
+    print(f"\nTransform stubbed out, {count} pictures of 8x8 with records of 4 KB, two workers:\n")
+    print(
+        "| engine | ms a picture | ms a group there and back | driver's CPU, ms a picture | pictures/s | cores it feeds |"
+    )
+    print("|---|---|---|---|---|---|")
     for name in ["in this process", *(key[0] for key in keys)]:
-        whole, group = (statistics.median(rows.get((name, what), [0])) for what in ("build", "group"))
-        print(f"| {name} | {whole:.2f} | {group:.2f} |")
-
-
-def driver(found: dict, repeats: int, one: float) -> None:
-    """Print how many records a second one driver takes in, in groups of 4 as builds send them, and what follows."""
-    print("\nThe driver's limit, records of 4 KB in groups of 4 that cost nothing to make:\n")
-    print("| engine | records/s | cores of SaliencyCut that one driver feeds |")
-    print("|---|---|---|")
-    for key, options in found.items():
-        if key[1] == 1:
-            continue
-        rates = []
-        with open_pool(**options) as pool:
-            list(pool.run(nothing, ([0] * 4 for _ in range(20))))
-            for _ in range(repeats):
-                started, records = time.process_time(), 0
-                for _, results in pool.run(nothing, ([0] * 4 for _ in range(500))):
-                    records += len(results)
-                rates.append(records / (time.process_time() - started))
-        rate = statistics.median(rates)
-        print(f"| {key[0]} | {rate:.0f} | {rate * one:.0f} |")
-    print(f"\none core takes {1e3 * one:.0f} ms a picture; the rate is by CPU time of the driver's process")
+        wall, group, driver = (statistics.median(rows.get((name, what), [0])) for what in ("wall", "group", "driver"))
+        print(f"| {name} | {wall:.2f} | {group:.2f} | {driver:.2f} | {1e3 / driver:.0f} | {one * 1e3 / driver:.0f} |")
+    print(f"\ncores: of SaliencyCut at {1e3 * one:.0f} ms a picture, while the driver has a core for itself")
 
 
 def joining(folder: Path, records: int = 40_000) -> None:
@@ -179,7 +203,7 @@ def joining(folder: Path, records: int = 40_000) -> None:
     from augcache.manifest import Source
     from augcache.store import Batch
 
-    recipe, stores = Recipe("scaling:stub"), []
+    recipe, stores = Recipe("stubs:stub"), []
     record = codec.encode({"noise": np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8)})
     started = time.monotonic()
     for part in range(2):
@@ -205,8 +229,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, engines(Path(name)) as found:
         folder = Path(name)
         one = saliency(found, arguments.data, arguments.pictures, arguments.repeats, folder)
-        overhead(found, arguments.repeats, folder)
-        driver(found, arguments.repeats, one)
+        overhead(found, arguments.repeats, one, folder)
         joining(folder)
     print(f"load after: {', '.join(f'{value:.1f}' for value in os.getloadavg())}")
 
