@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import math
@@ -27,20 +28,32 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def record_html(record: Mapping[str, np.ndarray]) -> str:
     """Draw a record: its segments and saliency, its picture, its masks; then a table of all its arrays."""
     drawn: dict[str, np.ndarray] = {}
-    if "labels" in record and "palette" in record:
-        drawn["segments"] = record["palette"][record["labels"]]
-    if "labels" in record and "region_saliency" in record:
-        drawn["saliency"] = record["region_saliency"][record["labels"]]
+    for title, values in (("segments", "palette"), ("saliency", "region_saliency")):
+        if "labels" in record and values in record:
+            with contextlib.suppress(IndexError):  # it is no saliency record, for all its names
+                drawn[title] = record[values][record["labels"]]
     if "encoded" in record:  # a copy, as a file of an image format
-        from PIL import Image
-
-        drawn["picture"] = np.asarray(Image.open(io.BytesIO(record["encoded"].tobytes())).convert("RGB"))
+        drawn |= _decoded(record["encoded"])
     for name, array in record.items():
-        if name not in ("labels", "palette") and is_drawable(array):
+        if name not in ("labels", "palette"):
             drawn[name] = array
-    figures = [_FIGURE.format(uri=data_uri(array), title=html.escape(name)) for name, array in drawn.items()]
+    figures = [
+        _FIGURE.format(uri=data_uri(array), title=html.escape(name))
+        for name, array in drawn.items()
+        if is_drawable(array)
+    ]
     rows = ((name, array.dtype if array.dtype.kind != "U" else "text", _told(array)) for name, array in record.items())
     return "".join(figures) + table(("array", "dtype", "shape or value"), rows)
+
+
+def _decoded(data: np.ndarray) -> dict[str, np.ndarray]:
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(data.tobytes()), formats=("WEBP", "JPEG"))
+        return {"picture": np.asarray(image.convert("RGB"))}
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return {}  # the table tells of its bytes
 
 
 def _told(array: np.ndarray) -> str:
@@ -57,7 +70,7 @@ def as_picture(array: np.ndarray) -> np.ndarray:
     """Return uint8 (H, W, 3): colours as they are, else grey from the least value, black, to the greatest, white."""
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
         return array
-    values = np.nan_to_num(array.astype(np.float64).reshape(*array.shape[:2], -1)[:, :, 0])
+    values = np.nan_to_num(array.astype(np.float64).reshape(*array.shape[:2], -1)[:, :, 0], posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
     scale = 255 / (high - low) if high > low and math.isfinite(high - low) else 0.0
     return np.repeat(np.rint((values - low) * scale).astype(np.uint8)[:, :, None], 3, axis=2)

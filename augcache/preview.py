@@ -140,7 +140,8 @@ def original_of(store: Store, key: ContentKey, name: str | None, folder: Path | 
     for recipe in store.recipes():
         record = store.get(recipe, key)
         if record is not None and is_picture(record) and lists_pictures(store, recipe):
-            return pixels(record)
+            picture = pixels(record)
+            return picture if picture.ndim == 3 and picture.dtype == np.uint8 else None
     if folder is None or name is None:
         return None
     try:

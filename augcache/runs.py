@@ -179,8 +179,11 @@ def parse_run(row: bytes) -> Run | None:
         return None
     numbers = (run.started, run.seconds, run.total, run.computed, run.reused, run.failed, run.workers)
     tables = isinstance(run.times, dict) and isinstance(run.versions, dict)
-    sound = tables and all(isinstance(value, int | float) for value in (*numbers, *run.times.values()))
-    return run if sound and all(abs(number) < 200 for number, _ in pace) else None
+    # Bounded, since a stranger's store may say anything: a century in nanoseconds, and no more than that of anything.
+    sound = tables and all(
+        isinstance(value, int | float) and 0 <= value < 1 << 62 for value in (*numbers, *run.times.values())
+    )
+    return run if sound and all(abs(number) < 200 and 0 < count < 1 << 40 for number, count in pace) else None
 
 
 def running(store: Path) -> dict[str, Any] | None:

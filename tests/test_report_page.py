@@ -2,22 +2,28 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import chromium
 from conftest import write_picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from test_frames import write_video
 
 from augcache import Recipe, Store, build, content_key
+from augcache.codec import encode
 from augcache.errors import CorruptError, StoreError
 from augcache.frames import extract_frames
-from augcache.manifest import seal
+from augcache.manifest import Source, seal
 from augcache.merge import merge
 from augcache.page import write_page
 from augcache.resize import resize
 from augcache.runs import runs
+from augcache.store import Batch
 from augcache.verify import verify
 
 SCRIPT = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">.png"
@@ -158,6 +164,27 @@ def test_a_malformed_note_of_a_run_is_said_and_mended(tmp_path, pictures):
     merge(tmp_path / "mended.augcache", [path])
     assert runs(Store(tmp_path / "mended.augcache")) == []
     assert verify(tmp_path / "mended.augcache").problems == []
+
+
+ARRAYS = arrays(
+    st.sampled_from([np.bool_, np.uint8, np.uint16, np.float32]),
+    st.lists(st.integers(0, 5), max_size=4).map(tuple),
+)
+NAMES = st.sampled_from(["labels", "palette", "region_saliency", "cut", "status", "image", "encoded", "mask", "<b>"])
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(records=st.lists(st.dictionaries(NAMES, ARRAYS, min_size=1), min_size=30, max_size=30))
+def test_any_record_is_shown(records, tmp_path):
+    """Whatever a stranger's store holds under the names of saliency and pictures, the page and a notebook show it."""
+    shutil.rmtree(tmp_path / "s.augcache", ignore_errors=True)
+    store, recipe = Store(tmp_path / "s.augcache", "w"), Recipe("toy:toy")
+    keys = [content_key(np.full((2, 2, 3), number, np.uint8)) for number in range(len(records))]
+    rows = [Source(f"{number}.png", key) for number, key in enumerate(keys)]
+    store.commit(recipe, Batch(dict(zip(keys, map(encode, records), strict=True)), rows), prefix=recipe.digest)
+    cards = data(Path(write_page(store, tmp_path / "r.html")))["cards"]
+    assert {card["name"] for card in cards} == {row.name for row in rows}
+    assert all("<table>" in store.get(recipe, key)._repr_html_() for key in keys)
 
 
 def test_the_page_in_a_browser(store, tmp_path):

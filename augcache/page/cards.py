@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from augcache.errors import CorruptError
 from augcache.keys import ContentKey
 from augcache.manifest import Source
 from augcache.markup import SIDE, data_uri, is_drawable
@@ -32,24 +33,37 @@ def card(
         fields["label"] = row.label
     if row is not None and row.frame is not None:
         fields |= {"frame": f"frame {row.frame}, {row.seconds:.2f} s", "number": row.frame}
-    record = None if status == DAMAGED else store.get(found.recipe, key)
-    if record is None:
-        return {**fields, "reason": "its bytes are not what was written: run 'augcache verify'"}
-    if "labels" in record and "palette" in record:
-        original = original_of(store, key, None if row is None else row.name, folder)
-        return {**fields, **_saliency(record, original)}
+    try:
+        record = None if status == DAMAGED else store.get(found.recipe, key)
+        if record is not None:
+            return fields | _views(store, key, record, None if row is None else row.name, folder)
+    except CorruptError:
+        fields["status"] = DAMAGED  # its checksum fits, and what is in it cannot be read
+    return fields | {"reason": "its bytes are not what was written: run 'augcache verify'"}
+
+
+def _views(
+    store: Store, key: ContentKey, record: Mapping[str, np.ndarray], name: str | None, folder: Path | None
+) -> dict[str, Any]:
     if is_picture(record):
-        picture = pixels(record)
-        fields |= {"width": picture.shape[1], "height": picture.shape[0]}
-        pictures = [("", data_uri(picture))]
-        if "mask" in record:
-            pictures.append(("mask", data_uri(record["mask"])))
-        return {**fields, "pictures": pictures}
-    drawn = [(title, data_uri(array)) for title, array in record.items() if is_drawable(array)]
-    original = original_of(store, key, None if row is None else row.name, folder)
-    if original is not None:
-        drawn.insert(0, ("original", data_uri(original)))
-    return {**fields, "pictures": drawn[:MOST_ARRAYS], "arrays": repr(record)}
+        drawn = {"": pixels(record), "mask": record.get("mask")}
+    else:
+        original = original_of(store, key, name, folder)
+        if is_saliency(record):
+            return _saliency(record, original)
+        drawn = {"original": original, **record}
+    pictures = [(title, data_uri(array)) for title, array in drawn.items() if array is not None and is_drawable(array)]
+    return {"pictures": pictures[:MOST_ARRAYS], "arrays": repr(record)}
+
+
+def is_saliency(record: Mapping[str, np.ndarray]) -> bool:
+    """Whether a record has regions and their colours in the shapes that views are made of."""
+    if "labels" not in record or "palette" not in record:
+        return False
+    labels, palette = record["labels"], record["palette"]
+    maps = labels.ndim == 2 and labels.size > 0 and labels.dtype in (np.uint8, np.uint16)
+    colours = palette.ndim == 2 and palette.shape[1:] == (3,) and palette.dtype == np.uint8
+    return maps and colours and int(labels.max()) < len(palette)
 
 
 def _saliency(record: Mapping[str, np.ndarray], original: np.ndarray | None) -> dict[str, Any]:
@@ -69,10 +83,10 @@ def _saliency(record: Mapping[str, np.ndarray], original: np.ndarray | None) -> 
         "wide": len(present) > 256,
         "palette": _base64(palette[present].tobytes()),
     }
-    if "region_saliency" in record:
-        grey = np.rint(np.clip(record["region_saliency"][present], 0, 1) * 255).astype(np.uint8)
+    if "region_saliency" in record and record["region_saliency"].shape == palette.shape[:1]:
+        grey = np.rint(np.clip(np.nan_to_num(record["region_saliency"][present]), 0, 1) * 255).astype(np.uint8)
         fields["saliency"] = _base64(grey.tobytes())
-    if "cut" in record:
+    if "cut" in record and record["cut"].shape == labels.shape and record["cut"].dtype == bool:
         cut = record["cut"]
         fields["area"] = round(float(cut.mean()), 4)
         fields["cut"] = _packed(np.ascontiguousarray(cut[rows][:, columns]).tobytes())

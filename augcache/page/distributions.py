@@ -66,7 +66,7 @@ def _pace(notes: Sequence[Run]) -> dict[str, Any] | None:
         return None
     bins = range(min(pace), max(pace) + 1)
     bars = [(f"{_ms(2 ** (k / 2))} to {_ms(2 ** ((k + 1) / 2))}", pace[k], 0, 0) for k in bins]
-    middle = int(np.repeat(list(bins), [pace[k] for k in bins])[sum(pace.values()) // 2])
+    middle = bins[int(np.searchsorted(np.cumsum([pace[k] for k in bins]), sum(pace.values()) / 2))]
     note = f"median about {_ms(2 ** (middle / 2 + 0.25))}"
     return {"title": "Time per item", "note": note, "field": None, "bars": bars}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from augcache import codec, entries
 from augcache.errors import CorruptError
 from augcache.keys import ContentKey
@@ -80,13 +78,13 @@ def _look(found: Survey, data: bytes | CorruptError) -> str:
     try:
         record = codec.decode(data)
         status = str(record["status"]) if "status" in record else "ok"
-        area = float(np.mean(record["cut"])) if "cut" in record else None
+        cut = record.get("cut")
     except CorruptError:
         return DAMAGED
     found.sizes.append(len(data))
-    if area is not None:
-        found.areas.append(area)
-    if "palette" in record:
+    if cut is not None and cut.dtype == bool and cut.size:
+        found.areas.append(float(cut.mean()))
+    if "palette" in record and len(record.shape("palette")) == 2:
         found.regions.append(record.shape("palette")[0])
     return status
 

@@ -139,7 +139,8 @@ def store_as(copy: np.ndarray, stored: str) -> tuple[Record, np.ndarray]:
 
 def decode_encoded(data: np.ndarray) -> np.ndarray:
     """Pixels of a record's ``encoded``: uint8 (n,) to uint8 (H, W, 3) RGB."""
-    copy = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    is_file = data.dtype == np.uint8 and data.ndim == 1 and data.size > 0
+    copy = cv2.imdecode(data, cv2.IMREAD_COLOR) if is_file else None
     if copy is None:
         raise CorruptError("record: its encoded picture cannot be decoded")
     return np.asarray(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB))
