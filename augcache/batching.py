@@ -32,9 +32,15 @@ def count_items(items: Sized, limit: int | None) -> int:
 
 
 def groups(jobs: list[Any], workers: int, largest: int = 16) -> Iterator[list[Any]]:
-    """Cut jobs into groups: large enough to hide the cost of sending, small enough to share out evenly."""
-    size = max(1, min(largest, len(jobs) // (16 * max(workers, 1))))
-    return (jobs[start : start + size] for start in range(0, len(jobs), size))
+    """Cut jobs into groups: large ones first, to hide the cost of sending, and then ever smaller ones.
+
+    The last are single jobs, so that at the end no worker waits for more than another's last job.
+    """
+    start = 0
+    while start < len(jobs):
+        size = max(1, min(largest, (len(jobs) - start) // (8 * max(workers, 1))))
+        yield jobs[start : start + size]
+        start += size
 
 
 def open_store(source: Any, store: str | os.PathLike[str] | Store | None) -> Store:

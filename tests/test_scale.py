@@ -17,6 +17,7 @@ from test_build import contents, counts
 from test_frames import write_video
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
+from augcache.batching import groups
 from augcache.errors import BackendError, SourceError
 from augcache.frames import Videos, extract_frames
 from augcache.merge import merge
@@ -214,14 +215,14 @@ def test_results_in_flight_are_bounded():
     """A reader that is slow holds up the groups, not the memory; and every result comes, once."""
     handed, results, most = 0, [], 0
 
-    def groups():
+    def fed():
         nonlocal handed
         for number in range(150):
             handed += 1
             yield [number]
 
     with open_pool(workers=2) as pool:
-        for group, [result] in pool.run(double, groups()):
+        for group, [result] in pool.run(double, fed()):
             assert result == 2 * group[0]
             most = max(most, handed - len(results))
             results.append(result)
@@ -229,6 +230,17 @@ def test_results_in_flight_are_bounded():
                 time.sleep(0.005)
     assert sorted(results) == list(range(0, 300, 2))
     assert most <= 2 * 2 + WAITING
+
+
+def test_groups_end_with_single_jobs():
+    """No worker waits for more than one picture of another; and few groups are small."""
+    sizes = [len(group) for group in groups(list(range(64 * 100)), 100)]
+    assert sum(sizes) == 6400
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 8
+    assert sizes[-200:] == [1] * 200
+    assert len(sizes) < 3000
+    assert [len(group) for group in groups([1, 2, 3], 0, 1)] == [1, 1, 1]
 
 
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
