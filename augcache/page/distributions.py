@@ -72,13 +72,8 @@ def _pace(notes: Sequence[Run]) -> dict[str, Any] | None:
 
 
 def _ms(milliseconds: float) -> str:
-    return (
-        f"{milliseconds / 1000:.2g} s"
-        if milliseconds >= 1000
-        else f"{milliseconds:.2g} ms"
-        if milliseconds < 100
-        else f"{milliseconds:.0f} ms"
-    )
+    value, unit = (milliseconds / 1000, "s") if milliseconds >= 1000 else (milliseconds, "ms")
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
 
 
 def classes(store: Store, found: Survey) -> list[dict[str, Any]]:

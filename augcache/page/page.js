@@ -176,7 +176,7 @@ function spread(one) {
   }
   const ends = make("div", undefined, "ends");
   ends.append(make("span", one.bars[0][0]), make("span", one.bars[one.bars.length - 1][0]));
-  element.append(make("h3", one.title), make("p", one.note + (one.field ? " · click a bar to filter" : ""), "note"));
+  element.append(make("h3", one.title), make("p", one.note + (one.field ? " · click to filter" : ""), "note"));
   element.append(bars, ends);
   return element;
 }
