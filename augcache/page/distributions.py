@@ -54,7 +54,7 @@ def _bars(
     edges = np.array([steps[0][0], *(high for _, high, _ in steps)])
     counts, _ = np.histogram(values, edges)
     bars = [(label, int(count), low, high) for (low, high, label), count in zip(steps, counts, strict=True)]
-    return {"title": title, "note": note, "field": field, "bars": bars}
+    return {"title": title, "note": note, "field": field, "bars": bars, "ends": _ends(bars)}
 
 
 def _pace(notes: Sequence[Run]) -> dict[str, Any] | None:
@@ -68,7 +68,12 @@ def _pace(notes: Sequence[Run]) -> dict[str, Any] | None:
     bars = [(f"{_ms(2 ** (k / 2))} to {_ms(2 ** ((k + 1) / 2))}", pace[k], 0, 0) for k in bins]
     middle = bins[int(np.searchsorted(np.cumsum([pace[k] for k in bins]), sum(pace.values()) / 2))]
     note = f"median about {_ms(2 ** (middle / 2 + 0.25))}"
-    return {"title": "Time per item", "note": note, "field": None, "bars": bars}
+    return {"title": "Time per item", "note": note, "field": None, "bars": bars, "ends": _ends(bars)}
+
+
+def _ends(bars: Sequence[tuple[str, int, float, float]]) -> tuple[str, str]:
+    """Where the first bar begins and the last one ends."""
+    return bars[0][0].split(" to ")[0], bars[-1][0].split(" to ")[-1]
 
 
 def _ms(milliseconds: float) -> str:
@@ -87,4 +92,5 @@ def classes(store: Store, found: Survey) -> list[dict[str, Any]]:
     ]
     rest = sum(labels.values()) - sum(count for _, count, *_ in bars)
     note = f"{len(labels)} classes" + (f"; {rest:,} pictures are of others" if rest else "")
-    return [{"title": "Pictures per class", "note": note, "field": None, "bars": bars}]
+    ends = (bars[0][0], bars[-1][0])
+    return [{"title": "Pictures per class", "note": note, "field": None, "bars": bars, "ends": ends}]

@@ -175,7 +175,7 @@ function spread(one) {
     bars.append(bar);
   }
   const ends = make("div", undefined, "ends");
-  ends.append(make("span", one.bars[0][0]), make("span", one.bars[one.bars.length - 1][0]));
+  ends.append(make("span", one.ends[0]), make("span", one.ends[1]));
   element.append(make("h3", one.title), make("p", one.note + (one.field ? " · click to filter" : ""), "note"));
   element.append(bars, ends);
   return element;
