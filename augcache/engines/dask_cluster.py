@@ -19,12 +19,26 @@ from augcache.errors import BackendError
 CONNECT_SECONDS = 10
 
 
+class _Call:
+    """What a worker runs; Dask shows its `repr`."""
+
+    def __call__(self, tasks: Any) -> list[Any]:
+        return [function(*arguments, **options) for function, arguments, options in tasks]
+
+    def __repr__(self) -> str:
+        return "augcache"
+
+
 class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
     """Hands out what became of a task together with the task's number."""
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Cores of the cluster; two at least, as joblib works in this process for one."""
         return max(int(super().effective_n_jobs(n_jobs)), 2)
+
+    async def _to_func_args(self, func: Any) -> tuple[Any, Any]:
+        # joblib's makes a Dask client in the worker for each task, for tasks that start others: 10 ms each.
+        return _Call(), func.items
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
         """Start a task; joblib's callback comes for every end that it may have."""
