@@ -21,6 +21,7 @@ from augcache.recipe import Recipe
 from augcache.recolour import PaletteJitter
 from augcache.sample import OUTPUTS, Sample, output_of
 from augcache.store import Store, store_path
+from augcache.stored import is_store
 
 
 class SaliencyLookup:
@@ -144,6 +145,8 @@ class HashedSaliencyDataset(Dataset[Any]):
         transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
         check: bool = True,
     ) -> None:
+        if is_store(base):
+            raise SourceError(f"{base}: a store, not a folder of pictures: give it as store=")
         if output not in (None, *OUTPUTS):
             raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
         self.folder = Path(base) if isinstance(base, str | os.PathLike) else None

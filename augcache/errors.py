@@ -10,7 +10,7 @@ class AugcacheError(Exception):
     ...     Store("nowhere.augcache")
     ... except AugcacheError as error:
     ...     print(error)
-    nowhere.augcache: no store there; build one with 'augcache build-saliency FOLDER --store nowhere.augcache'
+    nowhere.augcache: no store there; check the path, or build one by 'augcache build-saliency FOLDER --store nowhere.augcache'
     """
 
 
