@@ -7,10 +7,10 @@ class AugcacheError(Exception):
     Examples
     --------
     >>> try:
-    ...     Store("nowhere.augcache")
+    ...     Store("no.augcache")
     ... except AugcacheError as error:
     ...     print(error)
-    nowhere.augcache: no store there; check the path, or build one by 'augcache build-saliency FOLDER --store nowhere.augcache'
+    no.augcache: no store there; check the path, or build one by 'augcache build-saliency FOLDER --store no.augcache'
     """
 
 

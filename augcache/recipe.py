@@ -82,7 +82,9 @@ def resolve(name: str) -> Callable[..., Record]:
     except ModuleNotFoundError as error:
         # A module that exists but lacks one of its own imports must not read as a typing error.
         if _BUILT_IN.fullmatch(name) and error.name == module_name:
-            known = ", ".join(module.name for module in pkgutil.iter_modules([str(Path(__file__).with_name("transforms"))]))
+            known = ", ".join(
+                module.name for module in pkgutil.iter_modules([str(Path(__file__).with_name("transforms"))])
+            )
             raise RecipeError(f"no transform {name!r}; built in are {known}, your own is 'module:function'") from error
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise RecipeError(

@@ -342,7 +342,9 @@ def _check_path(path: Path) -> None:
             raise StoreError(
                 f"{path}: {what}; build the store of {folder} first, as by 'augcache build-saliency {folder}'"
             )
-        raise StoreError(f"{path}: {what}; check the path, or build one by 'augcache build-saliency FOLDER --store {path}'")
+        raise StoreError(
+            f"{path}: {what}; check the path, or build one by 'augcache build-saliency FOLDER --store {path}'"
+        )
 
 
 def _make(path: Path) -> None:

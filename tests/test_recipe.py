@@ -51,7 +51,7 @@ def test_malformed_json_is_refused(text):
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("nothing", {}, "no module"),
+        ("nothing", {}, "built in are"),
         ("toy:nothing", {}, "no function 'nothing'"),
         ("json:dumps", {}, "not a transform"),
         ("a b", {}, "give a built-in name"),
