@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-import socket
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -83,7 +83,7 @@ def noted(
     """
     started, clock, ended = time.time_ns(), time.monotonic(), "error"
     versions = {name: str(value) for name, value in provenance().items() if name != "created"}
-    fixed: dict[str, Any] = {"recipe": recipe.name, "digest": recipe.digest.hex(), "host": socket.gethostname()}
+    fixed: dict[str, Any] = {"recipe": recipe.name, "digest": recipe.digest.hex(), "host": platform.node()}
     written = -_SECONDS
 
     def report(now: Progress) -> None:
@@ -200,7 +200,7 @@ def running(store: Path) -> dict[str, Any] | None:
         raw = json.loads(path.read_bytes())
         age = time.time() - path.stat().st_mtime
         known = {name: raw[name] for name in ("recipe", "digest", "host", "pid", "seconds", *_counts(Progress(0)))}
-        alive = known["host"] != socket.gethostname() or _is_alive(int(known["pid"]))
+        alive = known["host"] != platform.node() or _is_alive(int(known["pid"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None  # a note for people: without it there is less to say, and nothing wrong
     return {**known, "age": round(max(0.0, age), 1), "alive": alive}

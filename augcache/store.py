@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import numpy as np
 
 from augcache import codec
@@ -262,6 +261,8 @@ class Store:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep other builds out of this store for as long as the block runs; readers are not kept out."""
+        import filelock  # slow to import, and readers lock nothing
+
         lock = filelock.FileLock(self.path / "writer.lock", timeout=0)
         try:
             lock.acquire()

@@ -19,7 +19,6 @@ import json
 import platform
 import struct
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +187,8 @@ def next_slab(transaction: Transaction, slabs: Any, digest: bytes) -> int:
 
 def provenance() -> dict[str, Any]:
     """Versions of what decides pixels and results, read without importing any of it."""
+    from importlib import metadata  # slow to import, and only a build comes here
+
     versions: dict[str, Any] = {"created": time.time_ns(), "python": platform.python_version()}
     for package in ("augcache", "numpy", "opencv-contrib-python-headless", "pillow", "numba"):
         with contextlib.suppress(metadata.PackageNotFoundError):
