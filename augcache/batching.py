@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any
 
-from augcache.errors import SourceError
+from augcache.errors import BackendError, SourceError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source
 from augcache.recipe import Recipe
 from augcache.report import Times
 from augcache.store import Batch, Store, store_path
+from augcache.workers import Pool
 
 log = logging.getLogger("augcache")
 
@@ -29,6 +30,23 @@ def count_items(items: Sized, limit: int | None) -> int:
     if total <= 0:
         raise SourceError(f"{items!r}: no pictures to work on; give a folder that has some, and a limit above 0")
     return total
+
+
+def check_paths(pool: Pool, items: Iterable[Any]) -> None:
+    """Raise `BackendError` where workers elsewhere lack the first file; else every picture would be a failure."""
+    path = "" if pool.is_local else getattr(next(iter(items)), "path", "")
+    if not path or not os.path.exists(path):
+        return  # nothing to look for: no file, a URL, or one that is not here either
+    [(_, there)] = pool.run(_exist, [[path]])
+    if there != [True]:
+        raise BackendError(
+            f"{path}: is here, and not where the workers are; give a path on a file system that all of them share, or "
+            "a URL"
+        )
+
+
+def _exist(paths: list[str]) -> list[bool]:
+    return [os.path.exists(path) for path in paths]
 
 
 def groups(jobs: list[Any], workers: int, largest: int = 16) -> Iterator[list[Any]]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from augcache import codec
-from augcache.batching import Writer, count_items, groups, open_store
+from augcache.batching import Writer, check_paths, count_items, groups, open_store
 from augcache.errors import AugcacheError, SourceError
 from augcache.keys import ContentKey, content_key
 from augcache.manifest import Failure, Source
@@ -100,6 +100,7 @@ def build(
     total = count_items(items, limit)
     counts = Progress(total)
     with open_pool(backend, scheduler, workers) as pool:
+        check_paths(pool, items)
         store = open_store(source, store)  # nothing is made where the cluster does not answer
         with store.exclusive(), noted(store, recipe, pool.workers, counts, progress) as report:
             state = _Build(recipe, compute, store, pool, level, counts, report)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from augcache import codec
-from augcache.batching import Writer, count_items, groups
+from augcache.batching import Writer, check_paths, count_items, groups
 from augcache.errors import AugcacheError
 from augcache.keys import ContentKey
 from augcache.manifest import Failure, Source, row_key
@@ -149,6 +149,7 @@ def ingest(
         noted(store, recipe, pool.workers, counts, progress) as report,
         Writer(store, recipe, counts.times, recipe.digest) as writer,
     ):
+        check_paths(pool, items)
         state = _Ingest(recipe, store, function, pool, group, counts, report)
         remaining = itertools.islice(items, total)
         while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(pool.workers, 1))):

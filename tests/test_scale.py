@@ -325,3 +325,22 @@ def test_workers_of_another_version_are_refused(monkeypatch):
         workers.open_pool("dask", "tcp://x:1"),
     ):
         pass
+
+
+def test_workers_that_do_not_see_the_pictures(pictures, tmp_path, monkeypatch):
+    """One error, and not a failure for each picture."""
+    from augcache import batching, workers
+
+    class Engine:
+        workers, is_local, broken = 2, False, ()
+
+        def fly(self, tasks, _):
+            for function, (number, group), _options in tasks:
+                yield function(number, group)
+
+    monkeypatch.setattr(workers, "open_engine", lambda *_: __import__("contextlib").nullcontext(Engine()))
+    assert build(pictures, TOY, tmp_path / "s.augcache", backend="dask", scheduler="tcp://x:1").computed == 6
+    monkeypatch.setattr(batching, "_exist", lambda paths: [False for _ in paths])
+    with pytest.raises(BackendError, match="is here, and not where the workers are"):
+        build(pictures, TOY, tmp_path / "t.augcache", backend="dask", scheduler="tcp://x:1")
+    assert not (tmp_path / "t.augcache").exists()
