@@ -64,6 +64,7 @@ bench: $(BIN)/.installed  ## the benchmarks of the README on the folder DATA, on
 	$(BIN)/python benchmarks/resize.py $(DATA)
 	$(BIN)/python benchmarks/loading.py $(DATA)
 	$(BIN)/python benchmarks/frames.py $(DATA)
+	$(BIN)/python benchmarks/policies.py $(DATA)
 
 hooks: $(BIN)/.installed  ## run lint and types before every commit, by pre-commit
 	$(BIN)/python -m pip install --quiet pre-commit
