@@ -20,6 +20,7 @@ from augcache.recipe import Recipe
 from augcache.report import Progress
 from augcache.store import Store
 from augcache.tables import Databases, provenance
+from augcache.trust import read_plain
 from augcache.words import duration_text, pace_text
 
 log = logging.getLogger("augcache")
@@ -180,9 +181,7 @@ def parse_run(row: bytes) -> Run | None:
     numbers = (run.started, run.seconds, run.total, run.computed, run.reused, run.failed, run.workers)
     tables = isinstance(run.times, dict) and isinstance(run.versions, dict)
     # Bounded, since a stranger's store may say anything: a century in nanoseconds, and no more than that of anything.
-    sound = tables and all(
-        isinstance(value, int | float) and 0 <= value < 1 << 62 for value in (*numbers, *run.times.values())
-    )
+    sound = tables and all(map(_is_number, (*numbers, *run.times.values())))
     return run if sound and all(abs(number) < 200 and 0 < count < 1 << 40 for number, count in pace) else None
 
 
@@ -197,11 +196,15 @@ def running(store: Path) -> dict[str, Any] | None:
     """
     path = store / _FILE
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(read_plain(path, 4096))
         age = time.time() - path.stat().st_mtime
-        known = {name: raw[name] for name in ("recipe", "digest", "host", "pid", "seconds", *_counts(Progress(0)))}
+        texts = {name: raw[name] for name in ("recipe", "digest", "host")}
+        numbers = {name: raw[name] for name in ("pid", "seconds", *_counts(Progress(0)))}
+        if not all(text.isprintable() for text in texts.values()) or not all(map(_is_number, numbers.values())):
+            return None
+        known = texts | numbers
         alive = known["host"] != platform.node() or _is_alive(int(known["pid"]))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None  # a note for people: without it there is less to say, and nothing wrong
     return {**known, "age": round(max(0.0, age), 1), "alive": alive}
 
@@ -220,12 +223,16 @@ def running_text(now: dict[str, Any]) -> str:
     return f"stopped: {told} ({where} was killed {duration_text(now['age'])} ago); run the same command again to go on"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1 << 62
+
+
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True  # somebody else's process
     return True
 

@@ -48,13 +48,16 @@ def state(data: str) -> bytes:
 def is_stamped(folder: str, now: bytes) -> bool:
     """Whether the stamp beside a data file names its state `now`."""
     try:
-        file = os.open(os.path.join(folder, _STAMP), os.O_RDONLY | _PLAIN)
+        return read_plain(os.path.join(folder, _STAMP), _STATE.size + 1) == now
     except OSError:
         return False
+
+
+def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read the start of a file, not through a link and without waiting for a pipe; raises OSError."""
+    file = os.open(path, os.O_RDONLY | _PLAIN)
     try:
-        return os.read(file, _STATE.size + 1) == now
-    except OSError:
-        return False
+        return os.read(file, most)
     finally:
         os.close(file)
 

@@ -63,6 +63,27 @@ def test_a_second_terminal_watches_a_build(many, run_cli):
     assert line.endswith("run the same command again to go on")
 
 
+def test_a_strange_note_of_a_running_build_does_no_harm(tmp_path, run_cli):
+    """Whatever a stranger's store has in the place of the note, a pipe or a link too, `info` answers without it."""
+    path = Store(tmp_path / "s.augcache", "w").path
+    good = {"recipe": "x", "digest": "x", "host": "y", "pid": 1, "seconds": 1, "total": 2, "computed": 1, "reused": 0}
+    good |= {"failed": 0}
+    note = path / "running.json"
+    note.write_text(json.dumps(good))
+    assert running(path)["computed"] == 1
+    for bad in ({"pid": 1 << 90}, {"total": "many"}, {"seconds": float("nan")}, {"host": "\x1b[31m"}, {"recipe": 3}):
+        note.write_text(json.dumps(good | bad))
+        assert running(path) is None
+    note.write_text("[" * 4096)
+    assert running(path) is None
+    note.unlink()
+    os.mkfifo(note)
+    assert run_cli("info", path, timeout=60).returncode == 0
+    note.unlink()
+    note.symlink_to("/etc/hostname")
+    assert running(path) is None
+
+
 def test_a_build_in_the_background_of_a_script_can_be_stopped(many):
     """A shell without job control starts `command &` with SIGINT ignored; SIGTERM stops it and keeps what is done."""
     store = many.with_name("p.augcache")
