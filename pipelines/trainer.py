@@ -99,8 +99,8 @@ def read_arguments(
 def home_of(
     arguments: argparse.Namespace, settings: Settings, make_sample: Callable[[Path], Path]
 ) -> Iterator[tuple[Path, Path]]:
-    """Give the data set's folder, and where its store goes: where augcache has it, or with a limit in scratch space."""
-    if settings.limit == 0:
+    """Give the data set's folder, and where its store goes: where augcache has it; of a part, in scratch space."""
+    if not (arguments.smoke or settings.limit):
         yield arguments.folder, store_path(arguments.folder)
         return
     with TemporaryDirectory() as scratch:
