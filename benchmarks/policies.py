@@ -139,6 +139,7 @@ def main() -> None:
                 print(f"{name}, seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
             for question, each in questions.items():
                 report(question, each, found)
+            sys.stdout.flush()  # a set takes minutes
     print(f"\nSimCLR, {steps} steps of 32 pictures, {seeds} seeds, mean and standard deviation;", end=" ")
     print(f"{time.perf_counter() - started:.0f} s in all.")
 
