@@ -20,7 +20,7 @@ from augcache.cli_common import (
     store_argument,
     watched,
 )
-from augcache.runs import running, running_text
+from augcache.running import running, running_text
 from augcache.store import Store
 
 

@@ -1,4 +1,4 @@
-"""Each run of a build, noted in the store; and how far one has come, for `augcache info` in another terminal."""
+"""Each run of a build, noted in the store that it adds to: when, where, how long, with which versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from augcache.environment import Transaction
@@ -18,16 +17,14 @@ from augcache.errors import AugcacheError, CorruptError
 from augcache.manifest import seal, unseal
 from augcache.recipe import Recipe
 from augcache.report import Progress
+from augcache.running import FILE, announce, counts_of, is_number
 from augcache.store import Store
 from augcache.tables import Databases, provenance
-from augcache.trust import read_plain
-from augcache.words import duration_text, pace_text
 
 log = logging.getLogger("augcache")
 
 _ROW = b"run"  # a row of the table "meta": this, the time of the start, the recipe's digest
 MOST_ROWS = 1000  # of half a kilobyte; the oldest make room, so that a build each hour grows no store for ever
-_FILE = "running.json"
 _SECONDS = 1.0  # between two writes of the file
 
 
@@ -92,7 +89,7 @@ def noted(
         seconds = time.monotonic() - clock
         if seconds - written >= _SECONDS:
             written = seconds
-            _announce(store.path, {**fixed, "pid": os.getpid(), "seconds": round(seconds, 1), **_counts(now)})
+            announce(store.path, {**fixed, "pid": os.getpid(), "seconds": round(seconds, 1), **counts_of(now)})
         if progress is not None:
             progress(now)
 
@@ -106,20 +103,16 @@ def noted(
     finally:
         seconds = time.monotonic() - clock
         with contextlib.suppress(OSError):
-            (store.path / _FILE).unlink()
+            (store.path / FILE).unlink()
         if counts.computed:
             run = Run(
-                fixed["digest"], started, ended, round(seconds, 3), **_counts(counts), workers=workers,
+                fixed["digest"], started, ended, round(seconds, 3), **counts_of(counts), workers=workers,
                 host=fixed["host"], times=counts.times.split(seconds), pace=sorted(counts.times.pace.items()),
                 versions=versions,
             )  # fmt: skip  # a row
             with contextlib.suppress(AugcacheError):  # a full disk: the build's own error is the one to show
                 _add(store, recipe, run)
-        log.info("%s: %s after %.1f s: %s", store.path, ended, seconds, _counts(counts))
-
-
-def _counts(now: Progress) -> dict[str, int]:
-    return {"total": now.total, "computed": now.computed, "reused": now.reused, "failed": now.failed}
+        log.info("%s: %s after %.1f s: %s", store.path, ended, seconds, counts_of(counts))
 
 
 def _add(store: Store, recipe: Recipe, run: Run) -> None:
@@ -181,70 +174,5 @@ def parse_run(row: bytes) -> Run | None:
     numbers = (run.started, run.seconds, run.total, run.computed, run.reused, run.failed, run.workers)
     tables = isinstance(run.times, dict) and isinstance(run.versions, dict)
     # Bounded, since a stranger's store may say anything: a century in nanoseconds, and no more than that of anything.
-    sound = tables and all(map(_is_number, (*numbers, *run.times.values())))
+    sound = tables and all(map(is_number, (*numbers, *run.times.values())))
     return run if sound and all(abs(number) < 200 and 0 < count < 1 << 40 for number, count in pace) else None
-
-
-def running(store: Path) -> dict[str, Any] | None:
-    """Return how far the build that writes to a store has come, or None where none does.
-
-    Returns
-    -------
-    dict
-        `recipe` (name), `digest`, `host`, `pid`, `seconds` (since its start), `total`, `computed`, `reused`, `failed`,
-        `age` (seconds since it said so), and `alive`: False where it was killed, and the counts are its last.
-    """
-    path = store / _FILE
-    try:
-        raw = json.loads(read_plain(path, 4096))
-        age = time.time() - path.stat().st_mtime
-        texts = {name: raw[name] for name in ("recipe", "digest", "host")}
-        numbers = {name: raw[name] for name in ("pid", "seconds", *_counts(Progress(0)))}
-        if not all(text.isprintable() for text in texts.values()) or not all(map(_is_number, numbers.values())):
-            return None
-        known = texts | numbers
-        alive = known["host"] != platform.node() or _is_alive(int(known["pid"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None  # a note for people: without it there is less to say, and nothing wrong
-    return {**known, "age": round(max(0.0, age), 1), "alive": alive}
-
-
-def running_text(now: dict[str, Any]) -> str:
-    """Say what `running` found in one line."""
-    done = now["computed"] + now["reused"] + now["failed"]
-    parts = [f"{now['recipe']}, {done} of {now['total']} done"]
-    if now["alive"]:
-        parts.append(pace_text(now["computed"] + now["failed"], now["total"] - done, now["seconds"]))
-    parts.append(f"{now['failed']} failed" if now["failed"] else "")
-    told = ", ".join(part for part in parts if part)
-    where = f"process {now['pid']} on {now['host']}"
-    if now["alive"]:
-        return f"{told} ({where}, {duration_text(now['age'])} ago)"
-    return f"stopped: {told} ({where} was killed {duration_text(now['age'])} ago); run the same command again to go on"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value < 1 << 62
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # somebody else's process
-    return True
-
-
-def _announce(folder: Path, note: dict[str, Any]) -> None:
-    """Put the file in place at once, so that nobody reads half of it."""
-    aside = folder / f".{_FILE}"
-    with contextlib.suppress(OSError):  # a note for people must not stop a build
-        with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
-        # O_EXCL follows no link that somebody has put there.
-        file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(file, "w") as out:
-            json.dump(note, out)
-        aside.replace(folder / _FILE)

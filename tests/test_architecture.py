@@ -14,7 +14,7 @@ LAYERS = [
     ["_version", "errors", "report", "words", "markup"],
     ["extras", "info", "keys", "codec", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],
-    ["spool", "video", "engines"],
+    ["spool", "video", "engines", "running"],
     ["manifest", "images", "environment", "transforms"],
     ["tables", "sources", "workers"],
     ["store", "views"],

@@ -15,7 +15,8 @@ from conftest import write_picture
 
 from augcache import Store
 from augcache.report import Progress
-from augcache.runs import running, runs
+from augcache.running import running
+from augcache.runs import runs
 from augcache.words import duration_text, pace_text, short_path, size_text
 
 TESTS = Path(__file__).parent
