@@ -187,7 +187,8 @@ def overhead(found: dict, repeats: int, one: float, folder: Path) -> None:
                 note(name, "group", (time.monotonic() - started) / groups)
     print(f"\nTransform stubbed out, {count} pictures of 8x8 with records of 4 KB, two workers:\n")
     print(
-        "| engine | ms a picture | ms a group there and back | driver's CPU, ms a picture | pictures/s | cores it feeds |"
+        "| engine | ms a picture | ms a group there and back "
+        "| driver's CPU, ms a picture | pictures/s | cores it feeds |"
     )
     print("|---|---|---|---|---|---|")
     for name in ["in this process", *(key[0] for key in keys)]:
