@@ -151,9 +151,8 @@ class _Part:
         index = self.index[unknown]
         seen = np.flatnonzero(np.bincount(index, minlength=len(self.colours)))
         table = np.zeros(len(self.colours), np.int32)
-        values = weight.ravel()
         mask = known.ravel() == trimap.FOREGROUND
-        salient = np.bincount(self.index, values)
+        salient = np.bincount(self.index, weight.ravel())
         foreground = gmm.build(self.colours, salient, most[0])
         # The authors' program refits the foreground without weighing it anew: its shares stay those of the weight that
         # it was built with, so that a foreground that shrinks is preferred less, and one that grows more.
@@ -167,10 +166,12 @@ class _Part:
             table[seen] = energy.units(gmm.preference(self.colours[seen], background, foreground))
             units, before = table[index], units
             clock = maxflow.cut(state, step, nodes, units - before + (0 if round_ else terminal), clock)
-            mask[unknown] = state[nodes + maxflow.TREE] != maxflow.SINK
-            changed = np.count_nonzero(mask != values)
-            values = mask.astype(np.float64)
-            salient = np.bincount(self.index, values)
+            if round_:
+                changed = energy.settle(state, nodes, unknown, index, mask, salient)
+            else:
+                mask[unknown] = state[nodes + maxflow.TREE] != maxflow.SINK
+                changed = np.count_nonzero(mask != weight.ravel())
+                salient = np.bincount(self.index, mask)
             if changed <= self.scale.inner_stop or not mask.any() or mask.all():
                 break
         return mask.reshape(known.shape), (len(foreground), limit)

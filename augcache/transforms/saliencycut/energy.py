@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from augcache.transforms.saliencycut.kernel import kernel
-from augcache.transforms.saliencycut.maxflow import FIELDS, steps
+from augcache.transforms.saliencycut.maxflow import FIELDS, SINK, TREE, steps
 from augcache.transforms.saliencycut.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
-UNITS = 16  # capacity 1.0 in the integers that the solver works on
+UNITS = 10  # capacity 1.0 in the integers that the solver works on
 LARGEST_COST = 3000.0  # data terms beyond it bind a pixel as firmly
 
 
@@ -102,3 +102,33 @@ def units(preference):  # type: ignore[no-untyped-def]  # numba infers
     for i in range(len(preference)):
         result[i] = math.floor(min(max(preference[i], -LARGEST_COST), LARGEST_COST) * UNITS + 0.5)
     return result
+
+
+@kernel
+def settle(state, nodes, unknown, index, mask, salient):  # type: ignore[no-untyped-def]  # numba infers
+    """Bring the mask and the colours' weights up to date with the cut.
+
+    Parameters
+    ----------
+    state, nodes : int32, int64 (M,)
+        See `maxflow`.
+    unknown, index : int64 (M,)
+        Of each node, its pixel in the mask and its colour.
+    mask : bool (N,)
+        Changed in place.
+    salient : float64
+        Number of each colour's pixels in the mask; changed in place.
+
+    Returns
+    -------
+    int
+        The number of pixels that changed.
+    """
+    changed = 0
+    for i in range(len(nodes)):
+        inside = state[nodes[i] + TREE] != SINK
+        if inside != mask[unknown[i]]:
+            mask[unknown[i]] = inside
+            salient[index[i]] += 1.0 if inside else -1.0
+            changed += 1
+    return changed

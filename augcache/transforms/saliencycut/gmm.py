@@ -19,6 +19,7 @@ from augcache.transforms.saliencycut.kernel import kernel
 COMPONENTS = 5
 SMALLEST_SPLIT = 0.01 * 255**2  # variance below which a component is not split
 REGULARISER = 1e-7 * 255**2  # added to the variances, so that a single colour has a density
+BLOCK = 512  # samples whose densities are computed at once
 NEGLIGIBLE = 20.0  # a component whose log density is this much below the greatest is left out
 
 
@@ -116,16 +117,18 @@ def refine(samples, weight, mixture, total):  # type: ignore[no-untyped-def]  # 
     The shares are of `total`.
     """
     moments = np.zeros((len(mixture), 10))
-    for i in range(len(samples)):
-        if weight[i] > 0:
-            x, y, z = samples[i]
-            best, greatest = 0, -np.inf
-            for k in range(len(mixture)):
-                if mixture[k, 0] > 0:
-                    density = _log_density(mixture[k], x, y, z)
-                    if density > greatest:
-                        best, greatest = k, density
-            _add(moments[best], x, y, z, weight[i])
+    chosen = np.flatnonzero(weight > 0)
+    logs = np.empty((len(mixture), BLOCK))
+    for begin in range(0, len(chosen), BLOCK):
+        block = chosen[begin : begin + BLOCK]
+        _log_densities(mixture, samples[block], np.zeros(len(mixture)), logs)
+        for j in range(len(block)):
+            best = 0
+            for k in range(1, len(mixture)):
+                if logs[k, j] > logs[best, j]:
+                    best = k
+            i = block[j]
+            _add(moments[best], samples[i, 0], samples[i, 1], samples[i, 2], weight[i])
     return _mixture(moments, total)
 
 
@@ -134,32 +137,46 @@ def preference(samples, background, foreground):  # type: ignore[no-untyped-def]
     """Log likelihood of each sample in the foreground less that in the background; 0 where a mixture is empty."""
     result = np.zeros(len(samples))
     if background[:, 0].sum() > 0 and foreground[:, 0].sum() > 0:
-        for i in range(len(samples)):
-            x, y, z = samples[i]
-            result[i] = _log_likelihood(foreground, x, y, z) - _log_likelihood(background, x, y, z)
+        _add_log_likelihood(result, samples, foreground, 1.0)
+        _add_log_likelihood(result, samples, background, -1.0)
     return result
 
 
 @kernel
-def _log_likelihood(mixture, x, y, z):  # type: ignore[no-untyped-def]  # numba infers
-    """Log likelihood up to the constant that all mixtures share."""
-    greatest, total = -np.inf, 0.0  # of exp(log density - greatest)
-    for k in range(len(mixture)):
-        if mixture[k, 0] > 0:
-            log = mixture[k, 11] + _log_density(mixture[k], x, y, z)
-            if log > greatest:
-                total = 1 + (total * math.exp(greatest - log) if log - greatest < NEGLIGIBLE else 0.0)
-                greatest = log
-            elif log > greatest - NEGLIGIBLE:
-                total += math.exp(log - greatest)
-    return greatest + math.log(total)
+def _add_log_likelihood(result, samples, mixture, sign):  # type: ignore[no-untyped-def]  # numba infers
+    """Add `sign` times the log likelihood, up to the constant that all mixtures share."""
+    logs = np.empty((len(mixture), BLOCK))
+    for begin in range(0, len(samples), BLOCK):
+        n = min(BLOCK, len(samples) - begin)
+        _log_densities(mixture, samples[begin : begin + n], mixture[:, 11], logs)
+        for i in range(n):
+            greatest, total = logs[0, i], 0.0
+            for k in range(1, len(mixture)):
+                greatest = max(greatest, logs[k, i])
+            for k in range(len(mixture)):
+                if logs[k, i] == greatest:
+                    total += 1.0
+                elif logs[k, i] > greatest - NEGLIGIBLE:
+                    total += math.exp(logs[k, i] - greatest)
+            result[begin + i] += sign * (greatest + math.log(total))
 
 
 @kernel
-def _log_density(c, x, y, z):  # type: ignore[no-untyped-def]  # numba infers
-    x, y, z = x - c[2], y - c[3], z - c[4]
-    square = x * (c[5] * x + 2 * (c[6] * y + c[7] * z)) + y * (c[8] * y + 2 * c[9] * z) + z * c[10] * z
-    return c[1] - 0.5 * square
+def _log_densities(mixture, samples, more, logs):  # type: ignore[no-untyped-def]  # numba infers
+    """Fill `logs` (K, BLOCK) with the components' log densities and `more` (K,); -inf where a component is unused.
+
+    A constant that all mixtures share is left out. Axes apart and one component at a time, so that it is vectorised.
+    """
+    n = len(samples)
+    x, y, z = samples[:, 0].copy(), samples[:, 1].copy(), samples[:, 2].copy()
+    for k in range(len(mixture)):
+        c = mixture[k]
+        base = c[1] + more[k] if c[0] > 0 else -np.inf
+        mean_x, mean_y, mean_z = c[2:5]
+        xx, xy, xz, yy, yz, zz = c[5:11]
+        for i in range(n):
+            a, b, d = x[i] - mean_x, y[i] - mean_y, z[i] - mean_z
+            logs[k, i] = base - 0.5 * (a * (xx * a + 2 * (xy * b + xz * d)) + b * (yy * b + 2 * yz * d) + d * zz * d)
 
 
 @kernel
