@@ -1,6 +1,6 @@
 """What views from a store cost a training: epochs of a SimCLR step loop, with and without the store, in one run.
 
-    python benchmarks/training_cost.py [DATA] [--pictures 192] [--size 224] [--backbone resnet18] [--batch 32]
+    python benchmarks/training_cost.py [DATA] [--pictures 256] [--size 224] [--backbone resnet18] [--batch 32]
 
 Takes JPEG photographs from DATA (default ../shared/data), builds their saliency store, and trains epochs by turns, on
 the GPU where there is one (give it --backbone resnet50 --batch 256 --workers 16), from
@@ -54,10 +54,10 @@ PLAIN, FLY, CEILING = "(a) files, default", "(d) saliency on the fly, p=0.5 + de
 
 
 def collect(data: Path, folder: Path, count: int) -> None:
-    """Copy JPEG photographs, the large ones first; `count` of them at most."""
+    """Copy JPEG photographs of several sets; `count` of them at most."""
     files = [
         path
-        for part in ("coco128/images", "bsds500", "pv", "plantvillage/color")
+        for part in ("coco128/images", "bsds500", "animal", "saliency")
         for path in sorted((data / part).rglob("*"))
         if path.suffix.lower() in (".jpg", ".jpeg")
     ]
@@ -218,7 +218,7 @@ def recolour(store: Store, recipe: Recipe, count: int = 256, side: int = 224) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--pictures", type=int, default=192)
+    parser.add_argument("--pictures", type=int, default=256)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--batch", type=int, default=32)
