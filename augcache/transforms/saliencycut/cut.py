@@ -107,11 +107,11 @@ class _Part:
     """The part of a picture that is cut: its colours and its links, which all rounds share."""
 
     def __init__(self, image: np.ndarray, saliency: np.ndarray, frame: np.ndarray, scale: _Scale) -> None:
-        scaled = np.ascontiguousarray(image[..., ::-1], np.float32) / np.float32(255)
+        scaled = np.divide(image, np.float32(255), dtype=np.float32)
         self.saliency, self.frame, self.scale = saliency, frame, scale
         self.colours, self.index = gmm.distinct(image)
         self.pixels = np.bincount(self.index).astype(np.float64)
-        self.links = energy.links(cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab), scale.smoothness)
+        self.links = energy.links(cv2.cvtColor(scaled, cv2.COLOR_RGB2Lab), scale.smoothness)
 
     def cut(self, threshold: float) -> np.ndarray | None:
         """Outer rounds from the map; None where no object of at least 2 % of the part is left."""
@@ -121,7 +121,7 @@ class _Part:
         most = gmm.COMPONENTS, gmm.COMPONENTS
         for _ in range(OUTER):
             values, most = self._inner(known, weight, most)
-            found = trimap.largest_component(np.where(values, 255, 0).astype(np.uint8), 0.02)
+            found = trimap.largest_component(values, 0.02)
             if found is None:
                 return None
             if np.count_nonzero(found != before) < self.scale.outer_stop:
@@ -135,7 +135,7 @@ class _Part:
         """Cut once more in a band around the edge of a mask."""
         known = trimap.around(mask, self.frame, FINE_STEPS)
         values, _ = self._inner(known, mask.astype(np.float64), (gmm.COMPONENTS, gmm.COMPONENTS), 1)
-        found = trimap.largest_component(np.where(values, 255, 0).astype(np.uint8), 0.0)
+        found = trimap.largest_component(values, 0.0)
         return mask if found is None else found
 
     def _inner(

@@ -19,6 +19,7 @@ from augcache.transforms.saliencycut.kernel import kernel
 COMPONENTS = 5
 SMALLEST_SPLIT = 0.01 * 255**2  # variance below which a component is not split
 REGULARISER = 1e-7 * 255**2  # added to the variances, so that a single colour has a density
+NOTHING = (0.0,) * 10  # moments of no samples
 BLOCK = 512  # samples whose densities are computed at once
 NEGLIGIBLE = 20.0  # a component whose log density is this much below the greatest is left out
 
@@ -64,13 +65,15 @@ def build(samples, weight, most):  # type: ignore[no-untyped-def]  # numba infer
     moments = np.zeros((most, 10))
     axes = np.zeros((most, 4))  # largest variance, its direction
     used_samples = np.empty((len(samples), 4))
-    n = 0
+    n, sums = 0, NOTHING
     for i in range(len(samples)):
         if weight[i] > 0:
-            used_samples[n, :3] = samples[i]
+            used_samples[n, 0], used_samples[n, 1], used_samples[n, 2] = samples[i, 0], samples[i, 1], samples[i, 2]
             used_samples[n, 3] = weight[i]
-            _add(moments[0], samples[i, 0], samples[i, 1], samples[i, 2], weight[i])
+            sums = _plus(sums, samples[i, 0], samples[i, 1], samples[i, 2], weight[i])
             n += 1
+    for j in range(10):
+        moments[0, j] = sums[j]
     begin, end = np.zeros(most, np.int64), np.full(most, n)  # a component's samples lie together
     axes[0] = _main_axis(_covariance(moments[0]))
     used = 1
@@ -93,17 +96,20 @@ def _split(samples, begin, end, axis, parent, child):  # type: ignore[no-untyped
     """Move what lies beyond the mean along the axis to the end of the range, and to the child's moments."""
     x, y, z = axis[1:]
     middle = (x * parent[1] + y * parent[2] + z * parent[3]) / parent[0]
-    first = end
+    first, sums = end, NOTHING
     i = begin
     while i < first:
-        a, b, c, w = samples[i]
+        a, b, c, w = samples[i, 0], samples[i, 1], samples[i, 2], samples[i, 3]
         if x * a + y * b + z * c > middle:
             first -= 1
-            samples[i] = samples[first]
-            samples[first] = (a, b, c, w)
-            _add(child, a, b, c, w)
+            samples[i, 0], samples[i, 1] = samples[first, 0], samples[first, 1]  # not by row: a row is an object
+            samples[i, 2], samples[i, 3] = samples[first, 2], samples[first, 3]
+            samples[first, 0], samples[first, 1], samples[first, 2], samples[first, 3] = a, b, c, w
+            sums = _plus(sums, a, b, c, w)
         else:
             i += 1
+    for j in range(10):
+        child[j] = sums[j]
     parent -= child
     if parent[0] < 1e-9:  # what rounding leaves
         parent[:] = 0
@@ -126,7 +132,9 @@ def refine(samples, weight, mixture, total):  # type: ignore[no-untyped-def]  # 
                     density = _log_density(mixture[k], x, y, z)
                     if density > greatest:
                         best, greatest = k, density
-            _add(moments[best], x, y, z, weight[i])
+            sums = _plus(moments[best], x, y, z, weight[i])
+            for j in range(10):
+                moments[best, j] = sums[j]
     return _mixture(moments, total)
 
 
@@ -185,18 +193,13 @@ def _square(x, y, z, xx, xy, xz, yy, yz, zz):  # type: ignore[no-untyped-def]  #
 
 
 @kernel
-def _add(m, x, y, z, w):  # type: ignore[no-untyped-def]  # numba infers
-    """Add to a component's moments: sums of weight, x, y, z, xx, xy, xz, yy, yz, zz."""
-    m[0] += w
-    m[1] += w * x
-    m[2] += w * y
-    m[3] += w * z
-    m[4] += w * x * x
-    m[5] += w * x * y
-    m[6] += w * x * z
-    m[7] += w * y * y
-    m[8] += w * y * z
-    m[9] += w * z * z
+def _plus(m, x, y, z, w):  # type: ignore[no-untyped-def]  # numba infers
+    """Add to moments: sums of weight, x, y, z, xx, xy, xz, yy, yz, zz. A tuple stays in registers."""
+    a, b, c = w * x, w * y, w * z
+    return (
+        m[0] + w, m[1] + a, m[2] + b, m[3] + c,
+        m[4] + a * x, m[5] + a * y, m[6] + a * z, m[7] + b * y, m[8] + b * z, m[9] + c * z,
+    )  # fmt: skip  # the order of the text
 
 
 @kernel
