@@ -6,7 +6,9 @@ joblib's own backend never hears of a task that Dask gives up (`KilledWorker`), 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,16 +19,30 @@ from joblib._dask import DaskDistributedBackend
 from augcache.errors import BackendError
 
 CONNECT_SECONDS = 10
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 class _Call:
     """What a worker runs; Dask shows its `repr`."""
 
     def __call__(self, tasks: Any) -> list[Any]:
+        _keep_memory()
         return [function(*arguments, **options) for function, arguments, options in tasks]
 
     def __repr__(self) -> str:
         return "augcache"
+
+
+def _keep_memory() -> None:
+    """Let this process keep memory that it has freed, for its next picture.
+
+    Dask starts its workers with a MALLOC_TRIM_THRESHOLD_ by which they hand it back at once; every large array is then
+    mapped anew, page by page, which made SaliencyCut take half as long again.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)  # glibc's; other libraries have no such habit
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; the greatest that glibc takes
+        mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
 
 class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types

@@ -19,9 +19,8 @@ def largest_component(mask: np.ndarray, least: float, weight: np.ndarray | None 
     without it, all of each does.
     """
     _, label, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
-    total = stats[:, cv2.CC_STAT_AREA] * 255.0
-    if weight is not None:
-        total = np.bincount(label.ravel(), weight.ravel())
+    area = 255 * stats[:, cv2.CC_STAT_AREA]
+    total = area if weight is None else np.bincount(label.ravel(), weight.ravel())
     total[0] = 0  # the background
     best = int(total.argmax())
     if total[best] == 0 or total[best] < least * 255 * mask.size:
