@@ -1,11 +1,11 @@
 """How a build scales over workers and engines, and how many cores one driver can feed.
 
-    python benchmarks/scaling.py [DATA/saliency] [--pictures 192] [--repeats 3]
+    python benchmarks/scaling.py [DATA/saliency] [--pictures 192] [--repeats 3] [--engines loky]
 
 Dask and Ray are started on this machine where they are installed (extras `dask` and `ray`), else left out. Each
 engine has as many worker processes as the row says; the engines take turns, and medians count. With one worker the
 driver, and Dask's or Ray's own processes, have the second core to themselves; with two they share, so that what is
-lost to an engine is in the efficiency.
+lost to an engine is in the efficiency. A cluster that only waits uses some CPU time too: give one engine at a time.
 """
 
 import argparse
@@ -79,10 +79,10 @@ def small(count: int, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def engines(folder: Path):
+def engines(folder: Path, names: list[str]):
     """Start what is installed; yields (name, workers) to the options of `build`."""
     with contextlib.ExitStack() as stack:
-        found = {("loky", count): {"workers": count} for count in (1, 2)}
+        found = {("loky", count): {"workers": count} for count in (1, 2) if "loky" in names}
         (folder / "stubs.py").write_text(STUB)
         sys.path[:0] = [str(folder), str(TESTS)]
         with contextlib.suppress(ImportError):
@@ -90,6 +90,8 @@ def engines(folder: Path):
 
             for name, library in (("dask", "distributed"), ("ray", "ray")):
                 with contextlib.suppress(ImportError):
+                    if name not in names:
+                        continue
                     __import__(library)
                     start(stack, clusters, name, folder, found)
         yield found
@@ -183,7 +185,7 @@ def saliency(found: dict, data: Path, pictures: int, repeats: int, folder: Path)
         one, two = pictures / median[name, 1], pictures / median[name, 2]
         spent = 1e3 * statistics.median(cpu[name, 2]) / pictures
         print(f"| {name} | {one:.1f} | {two:.1f} | {two / one / 2:.2f} | {spent:.0f} |")
-    store = Store(folder / "loky2-0").info()
+    store = Store(folder / f"{next(iter(found))[0]}2-0").info()
     print(f"\nin one process: {1e3 * statistics.median(alone):.0f} ms of CPU a picture")
     print(f"on disk: {store.bytes / store.entries:.0f} bytes a picture")
     return statistics.median(alone)
@@ -251,10 +253,11 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, default=Path("../shared/data/saliency"))
     parser.add_argument("--pictures", type=int, default=192)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--engines", nargs="+", default=["loky", "dask", "ray"], help="as few as you like at a time")
     arguments = parser.parse_args()
     os.environ.update({f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "NUMBA")})
     print(f"load before: {', '.join(f'{value:.1f}' for value in os.getloadavg())}; {os.cpu_count()} cores")
-    with tempfile.TemporaryDirectory() as name, engines(Path(name)) as found:
+    with tempfile.TemporaryDirectory() as name, engines(Path(name), arguments.engines) as found:
         folder = Path(name)
         one = saliency(found, arguments.data, arguments.pictures, arguments.repeats, folder)
         overhead(found, arguments.repeats, one, folder)
