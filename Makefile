@@ -65,6 +65,8 @@ bench: $(BIN)/.installed  ## the benchmarks of the README on the folder DATA, on
 	$(BIN)/python benchmarks/loading.py $(DATA)
 	$(BIN)/python benchmarks/frames.py $(DATA)
 	$(BIN)/python benchmarks/policies.py $(DATA)
+	$(BIN)/python benchmarks/training_cost.py $(DATA)
+	$(BIN)/python benchmarks/scaling.py $(DATA)/saliency
 
 hooks: $(BIN)/.installed  ## run lint and types before every commit, by pre-commit
 	$(BIN)/python -m pip install --quiet pre-commit
