@@ -105,6 +105,11 @@ def start(stack, clusters, name: str, folder: Path, found: dict) -> None:
             cluster = stack.enter_context(clusters.dask(folder / f"{name}{count}", workers=count))
         elif count == 2:
             cluster = stack.enter_context(clusters.ray(folder / f"{name}{count}"))  # one head serves both
+            import ray
+
+            # A connection that lasts keeps its workers from build to build, as Dask and loky do anyway.
+            ray.init(cluster.address, log_to_driver=False, logging_level="critical")
+            stack.callback(ray.shutdown)
             found[name, 1] = {"backend": name, "scheduler": cluster.address, "workers": 1}
         else:
             continue
