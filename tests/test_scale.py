@@ -1,10 +1,10 @@
 """Shares of a source, sources by URL, and workers of this machine that are killed."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -252,11 +252,9 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     killed = []
 
     def kill() -> None:
-        command = ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())]
-        children = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        workers = [line.split()[0] for line in children if "popen_loky" in line]
-        os.kill(int(workers[0]), signal.SIGKILL)
-        killed.append(workers[0])
+        victim = next(child for child in multiprocessing.active_children() if child.name.startswith("Loky"))
+        os.kill(victim.pid, signal.SIGKILL)
+        killed.append(victim)
 
     def progress(now) -> None:
         if now.computed > 5 and not killed:
