@@ -16,6 +16,7 @@ import math
 import struct
 import threading
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -123,18 +124,22 @@ class StoredRecord(Mapping[str, np.ndarray]):
     Arrays are read-only. A bool array or string is rebuilt with the dtype it was stored with.
     """
 
-    __slots__ = ("_arrays", "_data", "_fields")
+    __slots__ = ("_arrays", "_data", "_fields", "_payload")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._fields = _parse(data)
+        self._fields, self._payload = _parse(data)
         self._arrays: dict[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._arrays.get(name)
         if array is None:
-            array = self._arrays[name] = _decode_array(self._data, name, self._fields[name])
+            array = self._arrays[name] = self._decode(name, self._fields[name])
         return array
+
+    def _decode(self, name: str, field: _Field) -> np.ndarray:
+        start = self._payload + field.start
+        return _decode_array(memoryview(self._data)[start : start + field.length], name, field)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
@@ -158,11 +163,12 @@ class StoredRecord(Mapping[str, np.ndarray]):
         return record_html(self)
 
 
-class _Field:
-    __slots__ = ("code", "encoding", "shape", "start", "stop")
-
-    def __init__(self, code: int, encoding: int, shape: tuple[int, ...], start: int, stop: int) -> None:
-        self.code, self.encoding, self.shape, self.start, self.stop = code, encoding, shape, start, stop
+class _Field(NamedTuple):
+    code: int
+    encoding: int
+    shape: tuple[int, ...]
+    start: int  # from the first payload on
+    length: int
 
     @property
     def dtype(self) -> str:
@@ -181,39 +187,37 @@ def decode(data: bytes) -> StoredRecord:
     return StoredRecord(data)
 
 
-def _parse(data: bytes) -> dict[str, _Field]:
+def _parse(data: bytes) -> tuple[dict[str, _Field], int]:
+    """Fields of a record by name, and where the payloads start."""
     if len(data) < _PREFIX.size or data[:4] != MAGIC:
         raise CorruptError("record: these bytes are not an augcache record")
     _, checksum, count = _PREFIX.unpack_from(data)
     if xxhash.xxh3_64_intdigest(memoryview(data)[12:]) != checksum:
         raise CorruptError("record: its checksum does not fit its bytes")
     try:
-        fields, position = _parse_fields(data, count)
+        fields, position, payload = _parse_fields(data, count)
     except (struct.error, IndexError, UnicodeDecodeError, KeyError) as error:
         raise CorruptError(f"record: malformed header ({error!r})") from error
-    if position != len(data):
-        raise CorruptError(f"record: {len(data)} bytes, its header accounts for {position}")
-    return fields
+    if position + payload != len(data):
+        raise CorruptError(f"record: {len(data)} bytes, its header accounts for {position + payload}")
+    return fields, position
 
 
-def _parse_fields(data: bytes, count: int) -> tuple[dict[str, _Field], int]:
-    position = _PREFIX.size
-    headers = []
+def _parse_fields(data: bytes, count: int) -> tuple[dict[str, _Field], int, int]:
+    """Fields by name, bytes of the header, bytes of all payloads."""
+    position, start = _PREFIX.size, 0
+    fields = {}
     for _ in range(count):
         stop = position + 1 + data[position]
         name = data[position + 1 : stop].decode()
         code, encoding, ndim, length = _FIELD.unpack_from(data, stop)
-        position = stop + _FIELD.size
-        shape = _shape(ndim).unpack_from(data, position) if ndim <= MAX_NDIM else None
-        if shape is None or (code != _TEXT and code not in _DTYPES) or encoding not in (RAW, ZSTD):
+        if ndim > MAX_NDIM or encoding > ZSTD or (code not in _DTYPES and code != _TEXT):
             raise KeyError(name)
-        position += 4 * ndim
-        headers.append((name, code, encoding, shape, length))
-    fields = {}
-    for name, code, encoding, shape, length in headers:
-        fields[name] = _Field(code, encoding, shape, position, position + length)
-        position += length
-    return fields, position
+        shape = _shape(ndim).unpack_from(data, stop + _FIELD.size)
+        position = stop + _FIELD.size + 4 * ndim
+        fields[name] = _Field(code, encoding, shape, start, length)
+        start += length
+    return fields, position, start
 
 
 @functools.cache
@@ -221,8 +225,7 @@ def _shape(ndim: int) -> struct.Struct:
     return struct.Struct(f"<{ndim}I")
 
 
-def _decode_array(data: bytes, name: str, field: _Field) -> np.ndarray:
-    raw: bytes | memoryview = memoryview(data)[field.start : field.stop]
+def _decode_array(raw: bytes | memoryview, name: str, field: _Field) -> np.ndarray:
     if field.code == _TEXT:
         return _decode_text(name, bytes(raw), field)
     dtype = np.dtype(_DTYPES[field.code])

@@ -71,12 +71,20 @@ class Jitter:
         order, shift = uniform[1:, 0], uniform[1:, 1:]
         if self.swap:
             chosen = np.argsort(order, kind="stable")[: round(self.swap * len(palette))]
-            palette = palette.copy()
-            # A permutation of the chosen regions: their sorted positions take the colours in drawn order.
-            palette[np.sort(chosen)] = palette[chosen]
+            moved = palette.take(chosen, axis=0)
+            if len(chosen) < len(palette):
+                # A permutation of the chosen regions: their sorted positions take the colours in drawn order.
+                palette = palette.copy()
+                palette[np.sort(chosen)] = moved
+            else:
+                palette = moved
         if self.strength:
             largest = 255 * self.strength
-            # Rounds half up; one expression fewer than np.rint, in a place that every sample passes.
-            shifted = palette + (shift * (2 * largest) + (0.5 - largest))
-            palette = np.clip(shifted, 0.0, 255.0, out=shifted).astype(np.uint8)
+            # Rounds half up. In place, and by ufuncs where numpy's functions wrap them: every sample passes here.
+            shifted = shift * (2 * largest)
+            shifted += 0.5 - largest
+            shifted += palette
+            np.maximum(shifted, 0.0, out=shifted)
+            np.minimum(shifted, 255.0, out=shifted)
+            palette = shifted.astype(np.uint8)
         return palette

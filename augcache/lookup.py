@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from augcache.errors import MissError, RecipeError, StoreError
 from augcache.images import as_pixels
 from augcache.jitter import Jitter
 from augcache.keys import ContentKey, content_key
+from augcache.lending import Lender
 from augcache.misses import Misses
 from augcache.recipe import Recipe, Record
 from augcache.store import Store
 from augcache.stored import is_picture
-from augcache.views import NEEDS, check_view, render, segments, segments_image
+from augcache.views import NEEDS, check_view, fill_segments, render, segments, segments_image
 
 ON_MISS = ("error", "original", "compute")
 
@@ -34,6 +35,7 @@ class Lookup:
     p: float
     jitter: Jitter | None
     on_miss: str
+    lender: Lender = field(default_factory=Lender, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_view(self.view)
@@ -85,7 +87,8 @@ class Lookup:
     ) -> Any:
         """Return the view, re-coloured with numbers from `uniform`.
 
-        As `output` says: "array", uint8 (H, W, 3); "planes", uint8 (3, H, W); "pil", a PIL image.
+        As `output` says: "array", uint8 (H, W, 3); "planes", uint8 (3, H, W), to be held whole, see `Lender`; "pil",
+        a PIL image.
         """
         if self.view == "segments":
             palette = record["palette"]
@@ -93,7 +96,11 @@ class Lookup:
                 palette = self.jitter(palette, uniform(self.jitter.draws(len(palette))))
             if output == "pil":
                 return segments_image(record["labels"], palette)
-            return segments(record["labels"], palette, planar=output == "planes")
+            if output == "planes":
+                planes = self.lender.empty((3, *record["labels"].shape))
+                fill_segments(planes, record["labels"], palette)
+                return planes
+            return segments(record["labels"], palette)
         picture = render(record, self.view, image=image, planar=output == "planes")
         return Image.fromarray(picture) if output == "pil" else picture
 

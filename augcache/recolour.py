@@ -12,12 +12,13 @@ from torch.nn.functional import pad
 
 from augcache.errors import SourceError
 from augcache.jitter import Jitter
+from augcache.lending import Lender
 
 # Palettes are padded to as many rows, so that the default collation of a DataLoader stacks them.
 PADDED = 256
 
 
-def indexed(labels: np.ndarray, palette: np.ndarray) -> dict[str, torch.Tensor]:
+def indexed(labels: np.ndarray, palette: np.ndarray, lender: Lender) -> dict[str, torch.Tensor]:
     """Make the "indexed" form of a record.
 
     Parameters
@@ -26,6 +27,8 @@ def indexed(labels: np.ndarray, palette: np.ndarray) -> dict[str, torch.Tensor]:
         uint8 or uint16 (H, W).
     palette : ndarray
         uint8 (K, 3).
+    lender : Lender
+        Gives the memory of the index map.
 
     Returns
     -------
@@ -35,8 +38,11 @@ def indexed(labels: np.ndarray, palette: np.ndarray) -> dict[str, torch.Tensor]:
     """
     padded = np.zeros((max(PADDED, len(palette)), 3), np.uint8)
     padded[: len(palette)] = palette
-    # A copy: what a store gives is read-only, and torch has no read-only tensors.
-    maps = labels.copy() if labels.dtype == np.uint8 else labels.astype(np.int32)
+    if labels.dtype == np.uint8:
+        maps = lender.empty(labels.shape)
+        maps[...] = labels  # a copy: what a store gives is read-only, and torch has no read-only tensors
+    else:
+        maps = labels.astype(np.int32)
     return {
         "labels": torch.from_numpy(maps),
         "palette": torch.from_numpy(padded),

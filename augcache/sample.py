@@ -87,7 +87,7 @@ class Sample:
         if record is None:
             return self._original
         if self.output == "indexed":
-            return indexed(record["labels"], record["palette"])
+            return indexed(record["labels"], record["palette"], self.lookup.lender)
         if self.output == "tensor":
             return torch.from_numpy(self._view(record, "planes"))
         return self._view(record, self.output)

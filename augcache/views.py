@@ -43,15 +43,21 @@ def segments(labels: np.ndarray, palette: np.ndarray, *, planar: bool = False) -
     ndarray
         uint8: ``palette[labels]``.
     """
+    if planar:
+        planes = np.empty((3, *labels.shape), np.uint8)
+        fill_segments(planes, labels, palette)
+        return planes
     if labels.dtype != np.uint8:
-        picture = palette.take(labels, axis=0)
-        return np.ascontiguousarray(picture.transpose(2, 0, 1)) if planar else picture
-    pixels = _four_bytes(labels, palette)
-    if not planar:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB))
-    planes = np.empty((4, *labels.shape), np.uint8)
-    cv2.split(pixels, list(planes))
-    return planes[:3]
+        return palette.take(labels, axis=0)
+    return np.asarray(cv2.cvtColor(_four_bytes(labels, palette), cv2.COLOR_RGBA2RGB))
+
+
+def fill_segments(planes: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> None:
+    """Colour an index map into uint8 (3, H, W), C-contiguous; see `segments`."""
+    if labels.dtype == np.uint8:
+        cv2.split(_four_bytes(labels, palette), [*planes, np.empty(labels.shape, np.uint8)])
+    else:
+        planes[...] = palette.take(labels, axis=0).transpose(2, 0, 1)
 
 
 def _four_bytes(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:

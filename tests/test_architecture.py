@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 # A module imports only from lines above its own.
 LAYERS = [
     ["_version", "errors", "report", "words", "markup"],
-    ["extras", "info", "keys", "codec", "recipe", "jitter", "meta", "doorway"],
+    ["extras", "info", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],
     ["spool", "video", "engines", "running"],
     ["manifest", "images", "environment", "transforms"],

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 from augcache import HashedSaliencyDataset, PaletteJitter, Recipe, build
 from augcache.errors import RecipeError, SourceError
 from augcache.jitter import Jitter
+from augcache.lending import Lender
 from augcache.recolour import collate_indexed, indexed
 from augcache.views import segments
 
@@ -37,7 +38,8 @@ def test_a_batch_on_a_device_gets_the_colours_of_the_numpy_path(options):
     counts = [1, 5, 40, 256, 300]
     maps = [rng.integers(0, k, (17, 13)).astype(np.uint8 if k <= 256 else np.uint16) for k in counts]
     palettes = [rng.integers(0, 256, (k, 3), dtype=np.uint8) for k in counts]
-    batch, targets = collate_indexed([(indexed(m, p), k) for m, p, k in zip(maps, palettes, counts, strict=True)])
+    items = [(indexed(m, p, Lender()), k) for m, p, k in zip(maps, palettes, counts, strict=True)]
+    batch, targets = collate_indexed(items)
     assert targets.tolist() == counts
     uniform = torch.rand(len(counts), batch["palette"].shape[1] + 1, 4, generator=torch.Generator().manual_seed(0))
     pictures = PaletteJitter(**options)(batch, uniform)
@@ -89,4 +91,4 @@ def test_misuse_of_the_module_is_named():
     with pytest.raises(SourceError, match="output='indexed'"):
         PaletteJitter()(torch.zeros(2, 3, 8, 8))
     with pytest.raises(SourceError, match="give a batch"):
-        PaletteJitter()(indexed(np.zeros((4, 4), np.uint8), np.zeros((1, 3), np.uint8)))
+        PaletteJitter()(indexed(np.zeros((4, 4), np.uint8), np.zeros((1, 3), np.uint8), Lender()))
