@@ -135,6 +135,8 @@ def _run(
         raise NotIndexed("two frames with one time, or a run without a frame")
     if shown_until is not None and ordered[0] <= shown_until:
         raise NotIndexed("runs overlap in time")
+    if len(packets) == 1:
+        return Run(packets, pictures, times, order)
     # The most frames that come earlier in the stream but are presented later, over all frames. A decoder that holds
     # back fewer would drop or misplace frames in a full decode too, and only a full decode can tell which.
     shown_before = 0
@@ -166,10 +168,13 @@ def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[V
     return simple[codec]
 
 
+_INTRA = Picture(fresh=True, shown=True, reference=True)
+
+
 def _intra(packet: Packet[VideoStream]) -> Picture:
     if not packet.is_keyframe:
         raise NotIndexed("a dependent frame in an intra-only codec")
-    return Picture(fresh=True, shown=True, reference=True)
+    return _INTRA
 
 
 def _units(data: memoryview, width: int) -> Iterator[tuple[int, int]]:
@@ -237,14 +242,15 @@ def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
     Without B nothing is reordered, and an I plane is a fresh start. A plane of a few bytes may be one that is "not
     coded", for which decoders give no frame.
     """
-    head, mark, plane = bytes(packet).partition(b"\0\0\1\xb6")
-    kind = plane[0] >> 6
-    if not mark or len(plane) < 9 or kind == 2 or b"\0\0\1\xb6" in plane:
+    data = bytes(packet)
+    mark = data.find(b"\0\0\1\xb6")
+    plane = mark + 4
+    if mark < 0 or len(data) < plane + 9 or data[plane] >> 6 == 2 or data.find(b"\0\0\1\xb6", plane) >= 0:
         raise NotIndexed("B-frames, or a packet that is not one frame")
-    for part in head.split(b"\0\0\1")[1:]:
+    for part in data[:mark].split(b"\0\0\1")[1:]:
         if 0x20 <= part[0] <= 0x2F and part not in extradata:
             raise NotIndexed("the stream changes its parameters")
-    return Picture(fresh=kind == 0, shown=True, reference=True)
+    return Picture(fresh=data[plane] >> 6 == 0, shown=True, reference=True)
 
 
 def _vp8(packet: Packet[VideoStream]) -> Picture:

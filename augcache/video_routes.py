@@ -47,11 +47,15 @@ def indexed(
     index, first = 0, None
     for run in runs(container.demux(stream), examine, codec.reorder_depth):
         wanted: dict[int, tuple[int, float]] = {}
+        first = run.times[run.order[0]] if first is None else first
+        if picker.none_of(index, len(run.order)):
+            index += len(run.order)
+            progress()
+            continue
         for position in run.order:
             if run.pictures[position].recovery and picker.sampling.keyframes:
                 raise NotIndexed("key frames that do not stand alone")
             pts = run.times[position]
-            first = pts if first is None else first
             seconds = (pts - first) * over / under
             if picker.wants(index, seconds, run.pictures[position].fresh):
                 wanted[position] = (index, seconds)

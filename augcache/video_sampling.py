@@ -98,6 +98,12 @@ class Picker:
         self.done = self.taken == s.max_frames
         return hit
 
+    def none_of(self, index: int, count: int) -> bool:
+        """Whether the next frames, `count` from `index` on, are proven unwanted by their numbers alone."""
+        s = self.sampling
+        # With an end, the first frame after it has to be noticed, wanted or not: nothing is read beyond that.
+        return s.every is not None and not s.anchors and s.end is None and -index % s.every >= count
+
     def _follows(self, index: int) -> bool:
         s = self.sampling
         assert s.every is not None
