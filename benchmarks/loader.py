@@ -3,8 +3,9 @@
     python benchmarks/loader.py [DATA] [--pictures N] [--keep FOLDER]
 
 Every peer holds the same 256x256 index maps and colours them with the same random palette jitter by the same code;
-what differs is where a map comes from. Two workers, batches of 64, shuffled where the peer can; epochs interleaved,
-medians. A peer that is not installed is named as missing.
+what differs is where a map comes from, and in three rows that `augcache.collate.Collate` makes the batches. Two
+workers, batches of 64, shuffled where the peer can; epochs interleaved, medians. A peer that is not installed is named
+as missing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from augcache import HashedSaliencyDataset
+from augcache.collate import Collate
 from augcache.jitter import Jitter
 from augcache.views import segments
 
@@ -56,6 +58,11 @@ def memmap(folder: Path, maps: np.ndarray, palettes: list[np.ndarray]) -> Iterab
     np.save(folder / "maps.npy", maps)
     lazily = np.load(folder / "maps.npy", mmap_mode="r")
     return loader(Peer(len(maps), lambda i: (np.asarray(lazily[i]), palettes[i])), shuffle=True)
+
+
+def memmap_collate(folder: Path, maps: np.ndarray, palettes: list[np.ndarray]) -> Iterable[Any]:
+    batches = memmap(folder, maps, palettes)
+    return loader(batches.dataset, shuffle=True, collate_fn=Collate())  # type: ignore[attr-defined]  # a DataLoader
 
 
 def png(folder: Path, maps: np.ndarray, palettes: list[np.ndarray]) -> Iterable[Any]:
@@ -175,6 +182,7 @@ def mosaic(folder: Path, maps: np.ndarray, palettes: list[np.ndarray]) -> Iterab
 
 PEERS: dict[str, Callable[..., Iterable[Any]]] = {
     "numpy memmap of raw maps": memmap,
+    "numpy memmap, with Collate": memmap_collate,
     "PNG files, Pillow": png,
     "joblib.Memory": joblib_memory,
     "diskcache": disk_cache,
@@ -209,6 +217,12 @@ def main() -> None:
             "augcache, folder": loader(HashedSaliencyDataset(folder, store=store, output="tensor"), shuffle=True),
             "augcache, indexed (a device colours)": loader(
                 HashedSaliencyDataset(folder, store=store, output="indexed"), shuffle=True
+            ),
+            "augcache, folder, with Collate": loader(
+                HashedSaliencyDataset(folder, store=store, output="tensor"), shuffle=True, collate_fn=Collate()
+            ),
+            "augcache, indexed, with Collate": loader(
+                HashedSaliencyDataset(folder, store=store, output="indexed"), shuffle=True, collate_fn=Collate()
             ),
             "augcache, store alone": loader(HashedSaliencyDataset(store=store, output="tensor"), shuffle=True),
         }

@@ -22,7 +22,7 @@ LAYERS = [
     ["stored"],
     ["build", "ingest"],
     ["lookup", "testing", "console"],
-    ["recolour", "outputs", "pseudo_labels"],
+    ["recolour", "outputs", "collate", "pseudo_labels"],
     ["sample"],
     ["dataset", "preview", "resize", "frames", "cached"],
     ["page", "clips", "policies"],
@@ -32,7 +32,7 @@ LAYERS = [
     ["__main__", "__init__"],
 ]
 ONLY_IN = {
-    "torch": {"recolour", "sample", "dataset", "cached", "clips", "outputs", "policies"},
+    "torch": {"recolour", "collate", "sample", "dataset", "cached", "clips", "outputs", "policies"},
     "lmdb": {"environment"},
     "joblib": {"engines"},
     "distributed": {"engines"},
