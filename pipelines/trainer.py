@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from augcache import CachedImages, Recipe, build
+from augcache.collate import Collate
 from augcache.policies import POLICIES, policy_views
 from augcache.store import store_path
 
@@ -142,8 +143,8 @@ def make_loader(
 ) -> DataLoader[Any]:
     """Batches for training, shuffled and all of one size, or for evaluation, in order."""
     return DataLoader(
-        data, settings.batch, shuffle=train, drop_last=train, num_workers=settings.workers, collate_fn=collate,
-        persistent_workers=settings.workers > 0, pin_memory=torch.cuda.is_available(),
+        data, settings.batch, shuffle=train, drop_last=train, num_workers=settings.workers,
+        persistent_workers=settings.workers > 0, pin_memory=torch.cuda.is_available(), collate_fn=collate or Collate(),
     )  # fmt: skip  # a line of how and a line of with what
 
 
