@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ class Collate:
 
     Notes
     -----
-    Works for any data set, not for augcache's alone. Give each ``DataLoader`` one of its own. Without workers, and
-    for anything but dense tensors on the CPU of 256 KiB a batch or more, it is the default collation.
+    Works for any data set, not for augcache's alone. Without workers, and for anything but dense tensors on the CPU of
+    256 KiB a batch or more, it is the default collation.
 
     Examples
     --------
@@ -91,10 +92,10 @@ class _Batch:
 def _receive(block: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
     """Make the tensor of a block, which marks the block as free once nothing holds the tensor's memory any more."""
     memory = block.numpy()
-    array = memory[HEAD:].view()  # the one object that the tensor's storage holds, and nothing else does
+    array = memory[HEAD:]  # the one object that the tensor's storage holds, and nothing else does
     tensor = torch.from_numpy(array)
     weakref.finalize(array, _release, memory, os.getpid()).atexit = False
-    return tensor[: int(np.prod(shape)) * dtype.itemsize].view(dtype).view(shape)
+    return tensor[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
 
 def _release(memory: np.ndarray, process: int) -> None:
