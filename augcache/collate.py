@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,30 +42,32 @@ class Collate:
     def __init__(self) -> None:
         self._blocks: list[torch.Tensor] = []
 
-    def __call__(self, items: Sequence[Any]) -> Any:
+    def __call__(self, items: list[Any]) -> Any:
         """Collate; in a worker, give what pickles into the training process as the batch."""
         if get_worker_info() is None:
-            return default_collate(list(items))
+            return default_collate(items)
         return collate(items, collate_fn_map={**default_collate_fn_map, torch.Tensor: self._stack})
 
-    def _stack(self, tensors: Sequence[torch.Tensor], **rest: Any) -> Any:
+    def _stack(self, tensors: list[torch.Tensor] | tuple[torch.Tensor, ...], **rest: Any) -> Any:
         first = tensors[0]
         size = len(tensors) * first.nbytes
         if first.layout != torch.strided or first.is_nested or first.device.type != "cpu" or size < LEAST:
             return collate_tensor_fn(tensors, **rest)
         block = self._block(HEAD + size)
         batch = _Batch(block, first.dtype, (len(tensors), *first.shape))
-        torch.stack(list(tensors), out=block[HEAD : HEAD + size].view(first.dtype).view(batch.shape))
+        torch.stack(tensors, out=block[HEAD : HEAD + size].view(first.dtype).view(batch.shape))
         block[0] = TAKEN
         return batch
 
     def _block(self, size: int) -> torch.Tensor:
         """Return a block that nobody has; what the training process may be reading is never touched."""
-        free = [block for block in self._blocks if block[0] == FREE]
-        fitting = [block for block in free if len(block) >= size]
-        block = fitting[0] if fitting else _shared(size)
-        spare = [other for other in free if other is not block][:SPARE]
-        self._blocks = [other for other in self._blocks if other[0] != FREE] + [block, *spare]
+        free: list[torch.Tensor] = []
+        taken: list[torch.Tensor] = []
+        for each in self._blocks:  # looked at once: the training process may free one at any moment
+            (free if each[0] == FREE else taken).append(each)
+        block = next((each for each in free if len(each) >= size), None)
+        block = _shared(size) if block is None else block
+        self._blocks = [*taken, block, *[each for each in free if each is not block][:SPARE]]
         return block
 
     def __reduce__(self) -> tuple[type[Collate], tuple[()]]:
