@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ class _Call:
         return "augcache"
 
 
+@functools.cache  # once for each process
 def _keep_memory() -> None:
     """Let this process keep memory that it has freed, for its next picture.
 
