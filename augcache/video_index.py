@@ -135,7 +135,7 @@ def _run(
         raise NotIndexed("two frames with one time, or a run without a frame")
     if shown_until is not None and ordered[0] <= shown_until:
         raise NotIndexed("runs overlap in time")
-    if len(packets) == 1:
+    if len(packets) == 1:  # nothing to reorder, as in every run of an intra-only codec
         return Run(packets, pictures, times, order)
     # The most frames that come earlier in the stream but are presented later, over all frames. A decoder that holds
     # back fewer would drop or misplace frames in a full decode too, and only a full decode can tell which.

@@ -34,7 +34,7 @@ def test_no_memory_is_lent_twice(steps):
             assert (tensor == written).all()
 
 
-def test_memory_comes_again(tmp_path):
+def test_memory_comes_again():
     """A second batch lies where the first lay, once that is dropped; while it is held, elsewhere."""
     lender = Lender()
     first = [torch.from_numpy(lender.empty((3, 8, 8))) for _ in range(5)]
