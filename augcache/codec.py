@@ -4,14 +4,13 @@ Layout, little-endian::
 
     magic "AGR1" | xxh3-64 of all that follows | number of arrays (1 byte)
     for each array: name length, name | dtype code | encoding | ndim | payload length (4 bytes) | shape (4 bytes each)
-    payloads, in the same order
+    payloads, in the same order: as they are, a zstd frame of that, or a zstd frame of an array's runs (values, lengths)
 
 Nothing in it is executed or sized on trust: every length is checked against the bytes that are there.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
 import threading
@@ -24,6 +23,7 @@ import zstandard
 
 from augcache.errors import CorruptError, RecipeError
 from augcache.markup import record_html
+from augcache.run_length import LONGEST, Runs, runs_of
 
 MAGIC = b"AGR1"
 MAX_ARRAY_BYTES = 1 << 31  # one array; a bound for a decoder that reads strangers' files
@@ -31,7 +31,8 @@ MAX_ARRAYS = 64
 MAX_NDIM = 8
 
 _PREFIX = struct.Struct("<4sQB")
-_FIELD = struct.Struct("<BBBI")  # dtype code, encoding, ndim, payload length
+# By number of axes: dtype code, encoding, ndim, payload length, shape.
+_FIELDS = [struct.Struct(f"<BBBI{ndim}I") for ndim in range(MAX_NDIM + 1)]
 
 # A fixed table and not np.dtype(text): numpy's parser accepts object and structured types.
 _DTYPES = {
@@ -41,8 +42,10 @@ _DTYPES = {
 _CODES = {name: code for code, name in _DTYPES.items()}
 _TEXT = 0  # a 0-d string, stored as UTF-8
 _BOOL = 1  # stored as packed bits
+_UINT8 = 2
+_KNOWN = {_TEXT, *_DTYPES}
 
-RAW, ZSTD = 0, 1
+RAW, ZSTD, RUNS = 0, 1, 2
 # Below this many bytes a zstd frame saves less than its own header costs.
 _WORTH_COMPRESSING = 64
 
@@ -70,12 +73,12 @@ def encode(record: Mapping[str, np.ndarray], *, level: int = 9) -> bytes:
     for name, value in record.items():
         array = np.asarray(value)
         code, raw = _to_bytes(name, array)
-        encoding, payload = _compress(raw, level)
+        encoding, payload = _compress(array, raw, level)
         label = name.encode()
         if not 0 < len(label) < 256:
             raise RecipeError(f"array name {name!r}: give 1 to 255 bytes")
-        head.append(bytes([len(label)]) + label + _FIELD.pack(code, encoding, array.ndim, len(payload)))
-        head.append(struct.pack(f"<{array.ndim}I", *array.shape))
+        field = _FIELDS[array.ndim].pack(code, encoding, array.ndim, len(payload), *array.shape)
+        head.append(bytes([len(label)]) + label + field)
         payloads.append(payload)
     body = bytes([len(record)]) + b"".join(head) + b"".join(payloads)
     return MAGIC + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little") + body
@@ -96,11 +99,15 @@ def _to_bytes(name: str, array: np.ndarray) -> tuple[int, bytes]:
     return code, array.astype(little, copy=False).tobytes()
 
 
-def _compress(raw: bytes, level: int) -> tuple[int, bytes]:
+def _compress(array: np.ndarray, raw: bytes, level: int) -> tuple[int, bytes]:
     if level == 0 or len(raw) < _WORTH_COMPRESSING:
         return RAW, raw
-    packed = _compressor(level).compress(raw)
-    return (ZSTD, packed) if len(packed) < len(raw) else (RAW, raw)
+    runs = runs_of(array) if array.dtype == np.uint8 else None
+    plain = raw if runs is None else runs.values.tobytes() + runs.lengths.tobytes()
+    packed = _compressor(level).compress(plain)
+    if len(packed) >= len(raw):
+        return RAW, raw
+    return (ZSTD if runs is None else RUNS), packed
 
 
 def _compressor(level: int) -> zstandard.ZstdCompressor:
@@ -124,38 +131,61 @@ class StoredRecord(Mapping[str, np.ndarray]):
     Arrays are read-only. A bool array or string is rebuilt with the dtype it was stored with.
     """
 
-    __slots__ = ("_arrays", "_data", "_fields", "_payload")
+    __slots__ = ("_arrays", "_data", "_headers", "_payload", "_runs")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._fields, self._payload = _parse(data)
+        self._headers, self._payload = _parse(data)
         self._arrays: dict[str, np.ndarray] = {}
+        self._runs: dict[str, Runs] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._arrays.get(name)
         if array is None:
-            array = self._arrays[name] = self._decode(name, self._fields[name])
+            array = self._arrays[name] = self._decode(name, self._field(name))
         return array
 
+    def runs(self, name: str) -> Runs | None:
+        """Return the runs of an array that is stored so, else None: enough to colour an index map, and less work."""
+        field = self._field(name)
+        if field.encoding != RUNS:
+            return None
+        runs = self._runs.get(name)
+        if runs is None:
+            runs = self._runs[name] = _decode_runs(self._bytes(field), name, field)
+        return runs
+
     def _decode(self, name: str, field: _Field) -> np.ndarray:
-        start = self._payload + field.start
-        return _decode_array(memoryview(self._data)[start : start + field.length], name, field)
+        runs = self.runs(name)
+        if runs is None:
+            return _decode_array(self._bytes(field), name, field)
+        array = runs.array()
+        array.flags.writeable = False
+        return array
+
+    def _field(self, name: str) -> _Field:
+        (code, encoding, _, length, *shape), start = self._headers[name]
+        return _Field(code, encoding, tuple(shape), self._payload + start, length)
+
+    def _bytes(self, field: _Field) -> memoryview:
+        return memoryview(self._data)[field.start : field.start + field.length]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
+        return iter(self._headers)
 
     def __len__(self) -> int:
-        return len(self._fields)
+        return len(self._headers)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._fields
+        return name in self._headers
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one array, without decoding it."""
-        return self._fields[name].shape
+        return self._field(name).shape
 
     def __repr__(self) -> str:
-        parts = (f"{name} {field.dtype}{list(field.shape)}" for name, field in self._fields.items())
+        fields = ((name, self._field(name)) for name in self)
+        parts = (f"{name} {field.dtype}{list(field.shape)}" for name, field in fields)
         return f"StoredRecord({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
@@ -163,11 +193,16 @@ class StoredRecord(Mapping[str, np.ndarray]):
         return record_html(self)
 
 
+# By name: what `_FIELDS` unpacks, and where the payload starts from the first one on. A look-up reads all headers and
+# two payloads, so only what is asked for becomes a `_Field`.
+_Headers = dict[str, tuple[tuple[int, ...], int]]
+
+
 class _Field(NamedTuple):
     code: int
     encoding: int
     shape: tuple[int, ...]
-    start: int  # from the first payload on
+    start: int
     length: int
 
     @property
@@ -187,42 +222,37 @@ def decode(data: bytes) -> StoredRecord:
     return StoredRecord(data)
 
 
-def _parse(data: bytes) -> tuple[dict[str, _Field], int]:
-    """Fields of a record by name, and where the payloads start."""
+def _parse(data: bytes) -> tuple[_Headers, int]:
+    """Headers of a record's arrays by name, and where the payloads start."""
     if len(data) < _PREFIX.size or data[:4] != MAGIC:
         raise CorruptError("record: these bytes are not an augcache record")
     _, checksum, count = _PREFIX.unpack_from(data)
     if xxhash.xxh3_64_intdigest(memoryview(data)[12:]) != checksum:
         raise CorruptError("record: its checksum does not fit its bytes")
     try:
-        fields, position, payload = _parse_fields(data, count)
+        headers, position, payload = _parse_headers(data, count)
     except (struct.error, IndexError, UnicodeDecodeError, KeyError) as error:
         raise CorruptError(f"record: malformed header ({error!r})") from error
     if position + payload != len(data):
         raise CorruptError(f"record: {len(data)} bytes, its header accounts for {position + payload}")
-    return fields, position
+    return headers, position
 
 
-def _parse_fields(data: bytes, count: int) -> tuple[dict[str, _Field], int, int]:
-    """Fields by name, bytes of the header, bytes of all payloads."""
+def _parse_headers(data: bytes, count: int) -> tuple[_Headers, int, int]:
+    """Headers by name, bytes of them all, bytes of all payloads."""
     position, start = _PREFIX.size, 0
-    fields = {}
+    headers = {}
     for _ in range(count):
         stop = position + 1 + data[position]
         name = data[position + 1 : stop].decode()
-        code, encoding, ndim, length = _FIELD.unpack_from(data, stop)
-        if ndim > MAX_NDIM or encoding > ZSTD or (code not in _DTYPES and code != _TEXT):
+        layout = _FIELDS[data[stop + 2]]
+        header = layout.unpack_from(data, stop)
+        if header[1] > RUNS or header[0] not in _KNOWN:
             raise KeyError(name)
-        shape = _shape(ndim).unpack_from(data, stop + _FIELD.size)
-        position = stop + _FIELD.size + 4 * ndim
-        fields[name] = _Field(code, encoding, shape, start, length)
-        start += length
-    return fields, position, start
-
-
-@functools.cache
-def _shape(ndim: int) -> struct.Struct:
-    return struct.Struct(f"<{ndim}I")
+        headers[name] = header, start
+        start += header[3]
+        position = stop + layout.size
+    return headers, position, start
 
 
 def _decode_array(raw: bytes | memoryview, name: str, field: _Field) -> np.ndarray:
@@ -231,10 +261,8 @@ def _decode_array(raw: bytes | memoryview, name: str, field: _Field) -> np.ndarr
     dtype = np.dtype(_DTYPES[field.code])
     elements = math.prod(field.shape)
     size = (elements + 7) // 8 if field.code == _BOOL else elements * dtype.itemsize
-    if size > MAX_ARRAY_BYTES:
-        raise CorruptError(f"record: array {name!r} claims {size} bytes; the most is {MAX_ARRAY_BYTES}")
     if field.encoding == ZSTD:
-        raw = _decompress(name, raw, size)
+        raw = _decompress(name, raw, size, range(size, size + 1))
     if len(raw) != size:
         raise CorruptError(f"record: array {name!r} has {len(raw)} bytes where its shape needs {size}")
     if field.code == _BOOL:
@@ -249,17 +277,30 @@ def _decode_text(name: str, raw: bytes, field: _Field) -> np.ndarray:
         raise CorruptError(f"record: text {name!r} is not a short single string")
     try:
         if field.encoding == ZSTD:
-            raw = _decompress(name, raw, min(zstandard.frame_content_size(raw), 65536))
+            raw = _decompress(name, raw, len(raw), range(65536))
         return np.array(raw.decode())
-    except (UnicodeDecodeError, zstandard.ZstdError) as error:
+    except UnicodeDecodeError as error:
         raise CorruptError(f"record: text {name!r} cannot be read ({error})") from error
 
 
-def _decompress(name: str, raw: bytes | memoryview, size: int) -> bytes:
+def _decode_runs(raw: memoryview, name: str, field: _Field) -> Runs:
+    size = math.prod(field.shape)
+    if field.code != _UINT8:
+        raise CorruptError(f"record: array {name!r} is stored as runs, which only uint8 arrays are")
+    # Two bytes a run, as many as the shape needs at least and at most: a few runs must not make a large array.
+    plain = _decompress(name, raw, size, range(2 * -(-size // LONGEST), 2 * size + 1, 2))
+    pairs = np.frombuffer(plain, np.uint8).reshape(2, -1)
+    return Runs(pairs[0], pairs[1], field.shape)
+
+
+def _decompress(name: str, raw: bytes | memoryview, size: int, fitting: range) -> bytes:
+    """Decompress a part of an array of `size` bytes; the frame's own claim is checked before there is a buffer."""
+    if size > MAX_ARRAY_BYTES:
+        raise CorruptError(f"record: array {name!r} claims {size} bytes; the most is {MAX_ARRAY_BYTES}")
     try:
-        # The frame's own claim is checked first: a small frame must not make a large buffer.
-        if zstandard.frame_content_size(raw) != size or size > MAX_ARRAY_BYTES:
+        claimed = zstandard.frame_content_size(raw)
+        if claimed not in fitting:
             raise CorruptError(f"record: array {name!r} is compressed from another size than its shape needs")
-        return _decompressor().decompress(raw, max_output_size=size)
+        return _decompressor().decompress(raw, max_output_size=claimed)
     except zstandard.ZstdError as error:
         raise CorruptError(f"record: array {name!r} cannot be decompressed ({error})") from error

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+import augcache.fill  # noqa: F401  # here, so that forked workers need not load the compiled loop, each in every epoch
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images import as_pixels, decode_views
 from augcache.keys import ContentKey, content_key

@@ -20,7 +20,7 @@ from augcache.misses import Misses
 from augcache.recipe import Recipe, Record
 from augcache.store import Store
 from augcache.stored import is_picture
-from augcache.views import NEEDS, check_view, fill_segments, render, segments, segments_image
+from augcache.views import NEEDS, check_view, fill_segments, index_map, render, segments, segments_image
 
 ON_MISS = ("error", "original", "compute")
 
@@ -91,16 +91,16 @@ class Lookup:
         a PIL image.
         """
         if self.view == "segments":
-            palette = record["palette"]
+            labels, palette = index_map(record), record["palette"]
             if self.jitter is not None:
                 palette = self.jitter(palette, uniform(self.jitter.draws(len(palette))))
             if output == "pil":
-                return segments_image(record["labels"], palette)
+                return segments_image(labels, palette)
             if output == "planes":
-                planes = self.lender.empty((3, *record["labels"].shape))
-                fill_segments(planes, record["labels"], palette)
+                planes = self.lender.empty((3, *labels.shape))
+                fill_segments(planes, labels, palette)
                 return planes
-            return segments(record["labels"], palette)
+            return segments(labels, palette)
         picture = render(record, self.view, image=image, planar=output == "planes")
         return Image.fromarray(picture) if output == "pil" else picture
 

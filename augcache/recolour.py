@@ -13,17 +13,18 @@ from torch.nn.functional import pad
 from augcache.errors import SourceError
 from augcache.jitter import Jitter
 from augcache.lending import Lender
+from augcache.run_length import Runs
 
 # Palettes are padded to as many rows, so that the default collation of a DataLoader stacks them.
 PADDED = 256
 
 
-def indexed(labels: np.ndarray, palette: np.ndarray, lender: Lender) -> dict[str, torch.Tensor]:
+def indexed(labels: np.ndarray | Runs, palette: np.ndarray, lender: Lender) -> dict[str, torch.Tensor]:
     """Make the "indexed" form of a record.
 
     Parameters
     ----------
-    labels : ndarray
+    labels : ndarray or Runs
         uint8 or uint16 (H, W).
     palette : ndarray
         uint8 (K, 3).
@@ -38,7 +39,9 @@ def indexed(labels: np.ndarray, palette: np.ndarray, lender: Lender) -> dict[str
     """
     padded = np.zeros((max(PADDED, len(palette)), 3), np.uint8)
     padded[: len(palette)] = palette
-    if labels.dtype == np.uint8:
+    if isinstance(labels, Runs):
+        maps = labels.array(lender.empty(labels.shape))
+    elif labels.dtype == np.uint8:
         maps = lender.empty(labels.shape)
         maps[...] = labels  # a copy: what a store gives is read-only, and torch has no read-only tensors
     else:

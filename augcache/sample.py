@@ -20,6 +20,7 @@ from augcache.outputs import as_output
 from augcache.recipe import Record
 from augcache.recolour import indexed
 from augcache.transforms.saliencycut import saliency_map
+from augcache.views import index_map
 
 OUTPUTS = ("pil", "array", "tensor", "indexed", "masks")
 
@@ -87,7 +88,7 @@ class Sample:
         if record is None:
             return self._original
         if self.output == "indexed":
-            return indexed(record["labels"], record["palette"], self.lookup.lender)
+            return indexed(index_map(record), record["palette"], self.lookup.lender)
         if self.output == "tensor":
             return torch.from_numpy(self._view(record, "planes"))
         return self._view(record, self.output)

@@ -18,7 +18,7 @@ import numpy as np
 import zstandard
 from PIL import Image
 
-from augcache import Recipe, Store, build
+from augcache import Recipe, Store, build, codec
 
 ROUNDS = 9
 Pair = tuple[Callable[[np.ndarray], bytes], Callable[[bytes], Any]]
@@ -27,6 +27,15 @@ Pair = tuple[Callable[[np.ndarray], bytes], Callable[[bytes], Any]]
 def zstd(level: int) -> Pair:
     compressor, decompressor = zstandard.ZstdCompressor(level), zstandard.ZstdDecompressor()
     return lambda labels: compressor.compress(labels.tobytes()), decompressor.decompress
+
+
+def runs(level: int) -> Pair:
+    """Runs of equal values as a record keeps them; the time includes writing the map out."""
+
+    def encode(labels: np.ndarray) -> bytes:
+        return codec.encode({"labels": labels}, level=level)
+
+    return encode, lambda data: codec.decode(data)["labels"]
 
 
 def pillow(format: str, **options: Any) -> Pair:
@@ -42,7 +51,8 @@ def candidates(shape: tuple[int, ...]) -> dict[str, Pair]:
     found: dict[str, Pair] = {
         "raw": (lambda labels: labels.tobytes(), lambda data: np.frombuffer(data, np.uint8).copy())
     }
-    found |= {f"zstd {level}{' (the default)' if level == 9 else ''}": zstd(level) for level in (1, 3, 9, 15, 19)}
+    found |= {f"zstd {level}": zstd(level) for level in (1, 3, 9, 15, 19)}
+    found |= {f"runs, zstd {level}{' (the default)' if level == 9 else ''}": runs(level) for level in (1, 9, 19)}
     try:
         from lz4 import block
     except ImportError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from augcache.transforms.saliencycut.kernel import kernel
+from augcache.kernel import kernel
 
 BORDER_LIKELIHOOD = 0.4
 

@@ -13,14 +13,24 @@ def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called, without the interpreter lock, strict about floats.
 
     The machine code is kept beside the source, or in the user's cache folder (``NUMBA_CACHE_DIR``). Where neither can
-    be written, as in some containers, every process compiles anew, which takes about twenty seconds, and says so.
+    be written, as in some containers, every process compiles anew, which takes about twenty seconds for SaliencyCut and
+    a second for a look-up, and says so.
     """
+    return _compiled(function, None)
+
+
+def kernel_for(*signatures: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function for these types when its module is imported, so that forked workers find it ready."""
+    return lambda function: _compiled(function, list(signatures))
+
+
+def _compiled(function: Callable[..., Any], signatures: list[str] | None) -> Any:
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(signatures, cache=True, nogil=True)(function)
     except RuntimeError:
         warnings.warn(
             "augcache: no folder to keep compiled kernels in, so every process compiles them; "
             "set NUMBA_CACHE_DIR to one that can be written",
-            stacklevel=2,
+            stacklevel=3,
         )
-        return njit(nogil=True)(function)
+        return njit(signatures, nogil=True)(function)
