@@ -59,7 +59,7 @@ bench: $(BIN)/.installed  ## the benchmarks of the README on the folder DATA, on
 	$(BIN)/python benchmarks/saliency_quality.py $(DATA)
 	$(BIN)/python benchmarks/lookup.py $(DATA)/saliency
 	$(BIN)/python benchmarks/loader.py $(DATA)/saliency
-	$(BIN)/python benchmarks/encodings.py
+	$(BIN)/python benchmarks/map_encodings.py
 	$(BIN)/python benchmarks/store_scale.py
 	$(BIN)/python benchmarks/resize.py $(DATA)
 	$(BIN)/python benchmarks/loading.py $(DATA)

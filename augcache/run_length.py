@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,7 @@ LONGEST = 256  # elements of one run, so that a byte holds its length less one
 WORTH = 4
 
 
-@dataclass(frozen=True)
-class Runs:
+class Runs(NamedTuple):
     """A uint8 array as its runs, in C order.
 
     Attributes
@@ -53,9 +53,7 @@ class Runs:
         CorruptError
             If the runs do not fill the shape, or a table lacks a value.
         """
-        from augcache.fill import fill  # numba takes a quarter of a second to import
-
-        if not fill(self.values, self.lengths, tables, planes.reshape(len(planes), -1)):
+        if not _fill()(self.values, self.lengths, tables, planes.reshape(len(planes), -1)):
             raise CorruptError("record: the runs of an index map do not fit its shape or its palette")
 
 
@@ -77,3 +75,11 @@ def runs_of(array: np.ndarray) -> Runs | None:
 def _same() -> np.ndarray:
     """Return the table that maps each value to itself."""
     return np.arange(256, dtype=np.uint8)[None]
+
+
+@functools.cache
+def _fill() -> Callable[..., bool]:
+    """Return the compiled loop; numba takes a quarter of a second to import, and not all who read records need it."""
+    from augcache.fill import fill
+
+    return fill  # type: ignore[no-any-return]  # numba's
