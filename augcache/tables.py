@@ -30,7 +30,7 @@ from augcache.recipe import Recipe
 FORMAT = 1
 
 PLACE = struct.Struct("<QII")  # slab number, offset, length
-SLAB_BYTES = 1 << 22  # a larger commit makes several slabs; keeps what one read maps in small
+SLAB_BYTES = 1 << 16  # a larger commit makes several slabs: a read touches every page of the one that its record is in
 CHUNK = 4096  # rows a scan reads in one transaction: long ones keep old pages alive
 
 Databases = dict[bytes, Any]

@@ -20,7 +20,7 @@ from augcache.store import Store
 from augcache.tables import SLAB_BYTES, Databases, delete, fetch, put_records, slab_sizes
 
 _ROWS = 4096  # rows deleted in one transaction
-_SLABS = 64  # slabs deleted in one transaction
+_SLABS = 1024  # slabs deleted in one transaction
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,9 @@ def _rewrite(store: Store, digest: bytes, counts: Progress, progress: Callable[[
     found, _ = entries.rows(store, digest)
     numbers, places = np.unique(found["slab"], return_inverse=True)
     live = np.bincount(places, found["length"] + np.float64(16), len(numbers)).astype(np.int64)
-    # Half of the usual size or less in use: half-dead, or from a build that committed often.
-    wasteful = numbers[live <= SLAB_BYTES // 2]
+    # Half of their size or of the usual one in use: half-dead, or from a build that committed often.
+    whole = np.array([sizes.get(number, 0) for number in numbers.tolist()], np.int64)
+    wasteful = numbers[live <= np.maximum(whole, SLAB_BYTES) // 2]
     unused = sorted(set(sizes) - set(numbers.tolist()))
     for batch in (unused[start : start + _SLABS] for start in range(0, len(unused), _SLABS)):
         store.write(partial(_move, digest=digest, keys=[], numbers=batch, store=store))
