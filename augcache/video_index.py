@@ -17,6 +17,8 @@ Nothing here trusts key frame flags, frame counts or an index that the container
 
 from __future__ import annotations
 
+import functools
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 INTRA_CONTAINERS = CONTAINERS | {"avi"}
 INTRA_CODECS = {"mjpeg", "prores", "dnxhd", "png", "rawvideo", "huffyuv", "ffvhuff", "utvideo"}
+# What reads the length of a NAL unit, by the bytes that it has (H.264 and HEVC know no 3).
+_LENGTHS = {size: struct.Struct(code).unpack_from for size, code in ((1, ">B"), (2, ">H"), (4, ">I"))}
 RUN_BYTES = 64 << 20  # a longer run is decoded whole rather than held in memory
 
 
@@ -43,6 +47,10 @@ class Picture:
     shown: bool  # it is presented (some VP8 and VP9 packets only prepare a reference)
     reference: bool  # another frame may refer to it
     recovery: bool = False  # a decoder calls it a key frame though decoding cannot start afresh here
+
+
+# The same few for all packets: to make one takes a third as long as to look at a packet.
+_picture = functools.cache(Picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +101,16 @@ def runs(
     size = 0
     shown_until: int | None = None
     for packet in packets:
-        if packet.pts is None or packet.size == 0:
-            if packet.dts is None and packet.size == 0:
+        time, bytes_ = packet.pts, packet.size
+        if time is None or bytes_ == 0:
+            if packet.dts is None and bytes_ == 0:
                 break  # the end mark
             raise NotIndexed("a packet without a time or without data")
         if packet.is_discard or packet.is_corrupt:
             raise NotIndexed("an edit list or a damaged packet")
         try:
             picture = examine(packet)
-        except IndexError:
+        except (IndexError, struct.error):
             raise NotIndexed("a damaged packet") from None
         if picture.fresh and packet.has_sidedata("new_extradata"):
             raise NotIndexed("the stream changes its parameters")
@@ -114,8 +123,8 @@ def runs(
             raise NotIndexed("it does not start with a frame that stands alone")
         held.append(packet)
         pictures.append(picture)
-        times.append(packet.pts)
-        size += packet.size
+        times.append(time)
+        size += bytes_
         if size > RUN_BYTES:
             raise NotIndexed(f"over {RUN_BYTES >> 20} MiB between frames that stand alone")
     if held:
@@ -161,28 +170,29 @@ def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[V
         if extradata[:1] != b"\x01" or len(extradata) < 23:
             raise NotIndexed("packets without length fields")
         read, length = (_h264, extradata[4]) if codec == "h264" else (_hevc, extradata[21])
-        return lambda packet: read(packet, (length & 3) + 1, extradata)
+        width = (length & 3) + 1
+        if width not in _LENGTHS:
+            raise NotIndexed("length fields of three bytes")
+        return lambda packet: read(packet, width, extradata)
     simple = {"vp8": _vp8, "vp9": _vp9, "libdav1d": _av1, "av1": _av1}
     if codec not in simple:
         raise NotIndexed(f"codec {codec}")
     return simple[codec]
 
 
-_INTRA = Picture(fresh=True, shown=True, reference=True)
-
-
 def _intra(packet: Packet[VideoStream]) -> Picture:
     if not packet.is_keyframe:
         raise NotIndexed("a dependent frame in an intra-only codec")
-    return _INTRA
+    return _picture(True, True, True)
 
 
 def _units(data: memoryview, width: int) -> Iterator[tuple[int, int]]:
     """Start and end of each NAL unit in a packet with length fields of `width` bytes."""
     at, size = 0, len(data)
+    length = _LENGTHS[width]
     while at < size:
         start = at + width
-        at = start + int.from_bytes(data[at:start], "big")
+        at = start + length(data, at)[0]
         if at > size or at - start < 3:
             raise NotIndexed("a damaged packet")
         yield start, at
@@ -212,7 +222,7 @@ def _h264(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
             recovery = True
     if pictures != 1:
         raise NotIndexed("a packet that is not one frame")
-    return Picture(idr, True, reference, recovery and not idr)
+    return _picture(idr, True, reference, recovery and not idr)
 
 
 def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
@@ -233,7 +243,7 @@ def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
             _parameters(data, start, end, extradata)
     if pictures != 1:
         raise NotIndexed("a packet that is not one frame")
-    return Picture(idr, True, reference, irap and not idr)
+    return _picture(idr, True, reference, irap and not idr)
 
 
 def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
@@ -250,13 +260,13 @@ def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
     for part in data[:mark].split(b"\0\0\1")[1:]:
         if 0x20 <= part[0] <= 0x2F and part not in extradata:
             raise NotIndexed("the stream changes its parameters")
-    return Picture(fresh=data[plane] >> 6 == 0, shown=True, reference=True)
+    return _picture(data[plane] >> 6 == 0, True, True)
 
 
 def _vp8(packet: Packet[VideoStream]) -> Picture:
     """RFC 6386, 9.1: the frame tag's first byte has the frame type and show_frame."""
     tag = memoryview(packet)[0]
-    return Picture(fresh=not tag & 1, shown=bool(tag >> 4 & 1), reference=True)
+    return _picture(not tag & 1, bool(tag >> 4 & 1), True)
 
 
 def _vp9(packet: Packet[VideoStream]) -> Picture:
@@ -267,7 +277,7 @@ def _vp9(packet: Packet[VideoStream]) -> Picture:
         raise NotIndexed("a damaged packet")
     flags = head & 15 if head >> 4 & 3 != 3 else (head & 7) << 1 | data[1] >> 7
     existing, inter, show = flags >> 3, flags >> 2 & 1, flags >> 1 & 1
-    return Picture(fresh=not existing and not inter, shown=several or bool(existing or show), reference=True)
+    return _picture(not existing and not inter, several or bool(existing or show), True)
 
 
 def _av1(packet: Packet[VideoStream]) -> Picture:
@@ -285,6 +295,6 @@ def _av1(packet: Packet[VideoStream]) -> Picture:
             at += 1
         sequence |= kind == 1
         if kind in (3, 6):  # frame header, frame
-            return Picture(fresh=sequence and data[at] >> 4 == 1, shown=True, reference=True)
+            return _picture(sequence and data[at] >> 4 == 1, True, True)
         at += size
     raise NotIndexed("a packet without a frame")
