@@ -25,7 +25,7 @@ from augcache.manifest import DECODED, Failure, Source, row_key
 from augcache.recipe import Recipe
 from augcache.tables import (
     CHUNK,
-    FORMAT,
+    READABLE,
     Databases,
     as_bytes,
     chunk,
@@ -100,10 +100,10 @@ class Store:
         raw = self._env.read(lambda transaction, databases: as_bytes(transaction.get(b"format", db=databases[b"meta"])))
         if raw is None:
             raise StoreError(f"{self.path}: an LMDB database, but not an augcache store; give another --store")
-        if raw != b"%d" % FORMAT:
+        if raw not in [b"%d" % number for number in READABLE]:
             raise StoreError(
-                f"{self.path}: store format {raw.decode(errors='replace')}, this augcache reads format {FORMAT}; "
-                "install a newer augcache"
+                f"{self.path}: store format {raw.decode(errors='replace')}, this augcache reads "
+                f"format {' and '.join(map(str, READABLE))}; install a newer augcache"
             )
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, str]]:

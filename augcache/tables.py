@@ -2,7 +2,7 @@
 
 Six LMDB databases::
 
-    meta      b"format" -> b"1"
+    meta      b"format" -> b"2"
     recipes   recipe digest -> JSON: recipe and provenance
     index     recipe digest + content key -> slab number, offset, length
     slabs     recipe digest + slab number -> the records of one commit, each after its content key
@@ -27,7 +27,8 @@ from augcache.errors import CorruptError, RecipeError, StoreError
 from augcache.keys import KEY_BYTES, ContentKey
 from augcache.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1 has no array that is stored as runs; what is written into such a store makes it one of 2
 
 PLACE = struct.Struct("<QII")  # slab number, offset, length
 SLAB_BYTES = 1 << 16  # a larger commit makes several slabs: a read touches every page of the one that its record is in
@@ -37,8 +38,8 @@ Databases = dict[bytes, Any]
 
 
 def mark_format(transaction: Transaction, databases: Databases) -> None:
-    """Write the format number into a new store."""
-    if transaction.get(b"format", db=databases[b"meta"]) is None:
+    """Note the format of what is written, so that an older augcache says so rather than call it damaged."""
+    if transaction.get(b"format", db=databases[b"meta"]) != b"%d" % FORMAT:
         transaction.put(b"format", b"%d" % FORMAT, db=databases[b"meta"])
 
 
@@ -142,6 +143,7 @@ def put_records(
     replace: bool,
 ) -> None:
     """Write the records that are new, or all with `replace`, as slabs and index rows."""
+    mark_format(transaction, databases)
     index, slabs = databases[b"index"], databases[b"slabs"]
     fresh = [key for key in records if replace or transaction.get(digest + key, db=index) is None]
     number = next_slab(transaction, slabs, digest)

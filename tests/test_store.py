@@ -249,9 +249,29 @@ def test_a_file_cut_short_is_refused(tmp_path):
 def test_a_newer_format_is_refused_by_name(tmp_path):
     """A store of a later release says so, and is left alone."""
     store = filled(tmp_path / "s.augcache")
-    store._env.write(lambda transaction, databases: transaction.put(b"format", b"2", db=databases[b"meta"]))
-    with pytest.raises(StoreError, match=r"format 2, this augcache reads format 1; install a newer"):
+    mark(store, b"3")
+    with pytest.raises(StoreError, match=r"format 3, this augcache reads format 1 and 2; install a newer"):
         Store(tmp_path / "s.augcache")
+
+
+def test_a_store_of_format_1_is_read_and_becomes_one_of_2_when_it_is_written(tmp_path):
+    """Records stay; once there may be one that an older augcache cannot read, it is told to be updated."""
+    path = tmp_path / "s.augcache"
+    old = list(filled(path).keys(RECIPES[0]))
+    mark(Store(path, "w"), b"1")
+    assert Store(path).get(RECIPES[0], old[0]) is not None
+    assert format_of(path) == b"1"
+    Store(path, "w").put(RECIPES[0], key(1 << 40), {"x": np.zeros(4096, np.uint8)})
+    assert format_of(path) == b"2"
+    assert set(old) < set(Store(path).keys(RECIPES[0]))
+
+
+def mark(store, number):
+    store._env.write(lambda transaction, databases: transaction.put(b"format", number, db=databases[b"meta"]))
+
+
+def format_of(path):
+    return Store(path).read(lambda transaction, databases: bytes(transaction.get(b"format", db=databases[b"meta"])))
 
 
 @pytest.mark.parametrize(
