@@ -21,7 +21,7 @@ import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -53,8 +53,7 @@ class Picture:
 _picture = functools.cache(Picture)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Packets from one fresh start up to the next.
 
     Parameters
@@ -138,13 +137,14 @@ def _run(
     shown_until: int | None,
     reorder: int,
 ) -> Run:
-    order = sorted((i for i, picture in enumerate(pictures) if picture.shown), key=times.__getitem__)
+    shown = [i for i, picture in enumerate(pictures) if picture.shown]
+    order = sorted(shown, key=times.__getitem__)
     ordered = [times[i] for i in order]
     if not order or len(set(ordered)) < len(ordered):
         raise NotIndexed("two frames with one time, or a run without a frame")
     if shown_until is not None and ordered[0] <= shown_until:
         raise NotIndexed("runs overlap in time")
-    if len(packets) == 1:  # nothing to reorder, as in every run of an intra-only codec
+    if order == shown:  # nothing is reordered
         return Run(packets, pictures, times, order)
     # The most frames that come earlier in the stream but are presented later, over all frames. A decoder that holds
     # back fewer would drop or misplace frames in a full decode too, and only a full decode can tell which.
@@ -257,7 +257,7 @@ def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
     plane = mark + 4
     if mark < 0 or len(data) < plane + 9 or data[plane] >> 6 == 2 or data.find(b"\0\0\1\xb6", plane) >= 0:
         raise NotIndexed("B-frames, or a packet that is not one frame")
-    for part in data[:mark].split(b"\0\0\1")[1:]:
+    for part in data[:mark].split(b"\0\0\1")[1:] if mark else ():
         if 0x20 <= part[0] <= 0x2F and part not in extradata:
             raise NotIndexed("the stream changes its parameters")
     return _picture(data[plane] >> 6 == 0, True, True)
