@@ -144,7 +144,7 @@ class _Child:
             [sys.executable, "-c", program, target],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"},
         )
         self.patience = 0.0
         self.deadline = float("inf")

@@ -41,7 +41,7 @@ def _validate(
         raise RecipeError(str(error)) from error
 
 
-@transform(version=1, validate=_validate)
+@transform(version=2, validate=_validate)
 def frame(
     image: np.ndarray,
     *,
