@@ -24,7 +24,7 @@ def kernel_for(*signatures: Any) -> Callable[[Callable[..., Any]], Any]:
     return lambda function: _compiled(function, list(signatures))
 
 
-def _compiled(function: Callable[..., Any], signatures: list[str] | None) -> Any:
+def _compiled(function: Callable[..., Any], signatures: list[Any] | None) -> Any:
     try:
         return njit(signatures, cache=True, nogil=True)(function)
     except RuntimeError:

@@ -143,9 +143,10 @@ def put_records(
     replace: bool,
 ) -> None:
     """Write the records that are new, or all with `replace`, as slabs and index rows."""
-    mark_format(transaction, databases)
     index, slabs = databases[b"index"], databases[b"slabs"]
     fresh = [key for key in records if replace or transaction.get(digest + key, db=index) is None]
+    if fresh:
+        mark_format(transaction, databases)
     number = next_slab(transaction, slabs, digest)
     slab = bytearray()
     for key in fresh:

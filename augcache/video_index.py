@@ -100,9 +100,9 @@ def runs(
     size = 0
     shown_until: int | None = None
     for packet in packets:
-        time, bytes_ = packet.pts, packet.size
-        if time is None or bytes_ == 0:
-            if packet.dts is None and bytes_ == 0:
+        pts, length = packet.pts, packet.size
+        if pts is None or length == 0:
+            if packet.dts is None and length == 0:
                 break  # the end mark
             raise NotIndexed("a packet without a time or without data")
         if packet.is_discard or packet.is_corrupt:
@@ -122,8 +122,8 @@ def runs(
             raise NotIndexed("it does not start with a frame that stands alone")
         held.append(packet)
         pictures.append(picture)
-        times.append(time)
-        size += bytes_
+        times.append(pts)
+        size += length
         if size > RUN_BYTES:
             raise NotIndexed(f"over {RUN_BYTES >> 20} MiB between frames that stand alone")
     if held:

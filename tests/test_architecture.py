@@ -106,7 +106,7 @@ def test_files_are_small():
     ],
 )
 def test_what_is_not_needed_is_not_loaded(code, absent):
-    """Import costs are paid by those who use them: no torch in a build, no numba in a training."""
+    """Import costs are paid by those who use them: no torch in a build, no video library in a training."""
     code += f"\nimport sys; loaded = {absent!r} & set(sys.modules); assert not loaded, loaded"
     subprocess.run([sys.executable, "-c", code], check=True)
 

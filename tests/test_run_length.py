@@ -100,6 +100,7 @@ def forged(shape, code, plain):
         ((12,), 2, bytes([1, 2, 4, 5])),
         ((10,), 2, bytes([1, 2, 4])),  # a value without its length
         ((10,), 2, b""),
+        ((10, 0), 2, bytes(2)),
         ((10,), 2, bytes(22)),  # more runs than elements
         ((1 << 31,), 2, bytes(8)),  # a few bytes that claim two gigabytes
         ((1 << 31, 1 << 31), 2, bytes(8)),

@@ -217,7 +217,7 @@ def test_bad_parameters_stop_before_the_first_picture(params: dict[str, object])
 
 
 def test_reading_records_loads_no_compiler() -> None:
-    """A training process that imports the transform and renders a map never imports numba or torch."""
+    """To import the transform and render a map takes neither numba nor torch."""
     code = (
         "import sys, numpy as np\n"
         "from augcache.transforms.saliencycut import saliency_map, saliencycut\n"

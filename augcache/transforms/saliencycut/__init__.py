@@ -70,7 +70,7 @@ def saliencycut(
         raise SourceError(f"saliencycut takes a uint8 (H, W, 3) RGB array, not {what}: convert the picture first")
     if image.size == 0:
         raise SourceError(f"saliencycut: the picture has no pixels, its shape is {image.shape}")
-    # numba and OpenCV take a second to import, and a training process that only reads records needs neither.
+    # The kernels and OpenCV take a second to import, and a process that only reads records needs neither.
     from augcache.transforms.saliencycut.compute import record
 
     return record(image, method, quality, scale)
