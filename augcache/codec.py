@@ -142,26 +142,27 @@ class StoredRecord(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._arrays.get(name)
         if array is None:
-            array = self._arrays[name] = self._decode(name, self._field(name))
+            array = self._arrays[name] = self._decode(name)
         return array
 
     def runs(self, name: str) -> Runs | None:
         """Return the runs of an array that is stored so, else None: enough to colour an index map, and less work."""
         field = self._field(name)
+        return self._kept_runs(name, field) if field.encoding == RUNS else None
+
+    def _decode(self, name: str) -> np.ndarray:
+        field = self._field(name)
         if field.encoding != RUNS:
-            return None
+            return _decode_array(self._bytes(field), name, field)
+        array = self._kept_runs(name, field).array()
+        array.flags.writeable = False
+        return array
+
+    def _kept_runs(self, name: str, field: _Field) -> Runs:
         runs = self._runs.get(name)
         if runs is None:
             runs = self._runs[name] = _decode_runs(self._bytes(field), name, field)
         return runs
-
-    def _decode(self, name: str, field: _Field) -> np.ndarray:
-        runs = self.runs(name)
-        if runs is None:
-            return _decode_array(self._bytes(field), name, field)
-        array = runs.array()
-        array.flags.writeable = False
-        return array
 
     def _field(self, name: str) -> _Field:
         (code, encoding, _, length, *shape), start = self._headers[name]
