@@ -44,10 +44,8 @@ def fill(values, lengths, tables, planes):  # type: ignore[no-untyped-def]  # nu
 
     Parameters
     ----------
-    values : ndarray
-        uint8 (N,).
-    lengths : ndarray
-        uint8 (N,), elements of each run, less one.
+    values, lengths : ndarray
+        As in `augcache.run_length.Runs`.
     tables : ndarray
         uint8 or uint32 (P, K).
     planes : ndarray
