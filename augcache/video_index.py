@@ -183,7 +183,7 @@ def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[V
 def _intra(packet: Packet[VideoStream]) -> Picture:
     if not packet.is_keyframe:
         raise NotIndexed("a dependent frame in an intra-only codec")
-    return _picture(True, True, True)
+    return _picture(fresh=True, shown=True, reference=True)
 
 
 def _units(data: memoryview, width: int) -> Iterator[tuple[int, int]]:
@@ -257,16 +257,16 @@ def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
     plane = mark + 4
     if mark < 0 or len(data) < plane + 9 or data[plane] >> 6 == 2 or data.find(b"\0\0\1\xb6", plane) >= 0:
         raise NotIndexed("B-frames, or a packet that is not one frame")
-    for part in data[:mark].split(b"\0\0\1")[1:] if mark else ():
+    for part in data[:mark].split(b"\0\0\1")[1:]:
         if 0x20 <= part[0] <= 0x2F and part not in extradata:
             raise NotIndexed("the stream changes its parameters")
-    return _picture(data[plane] >> 6 == 0, True, True)
+    return _picture(fresh=data[plane] >> 6 == 0, shown=True, reference=True)
 
 
 def _vp8(packet: Packet[VideoStream]) -> Picture:
     """RFC 6386, 9.1: the frame tag's first byte has the frame type and show_frame."""
     tag = memoryview(packet)[0]
-    return _picture(not tag & 1, bool(tag >> 4 & 1), True)
+    return _picture(fresh=not tag & 1, shown=bool(tag >> 4 & 1), reference=True)
 
 
 def _vp9(packet: Packet[VideoStream]) -> Picture:
@@ -277,7 +277,7 @@ def _vp9(packet: Packet[VideoStream]) -> Picture:
         raise NotIndexed("a damaged packet")
     flags = head & 15 if head >> 4 & 3 != 3 else (head & 7) << 1 | data[1] >> 7
     existing, inter, show = flags >> 3, flags >> 2 & 1, flags >> 1 & 1
-    return _picture(not existing and not inter, several or bool(existing or show), True)
+    return _picture(fresh=not existing and not inter, shown=several or bool(existing or show), reference=True)
 
 
 def _av1(packet: Packet[VideoStream]) -> Picture:
@@ -295,6 +295,6 @@ def _av1(packet: Packet[VideoStream]) -> Picture:
             at += 1
         sequence |= kind == 1
         if kind in (3, 6):  # frame header, frame
-            return _picture(sequence and data[at] >> 4 == 1, True, True)
+            return _picture(fresh=sequence and data[at] >> 4 == 1, shown=True, reference=True)
         at += size
     raise NotIndexed("a packet without a frame")
