@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.plane import VideoPlane
+    from av.video.reformatter import VideoReformatter
 
 QUICK = {"yuv420p", "yuvj420p"}  # formats of nearly all videos, which libswscale has a way of its own for
 
@@ -34,8 +35,7 @@ class Converter:
         self._scaler = VideoReformatter()
         self._planes = [VideoReformatter() for _ in range(3)]
         self._doubled = VideoReformatter()
-        # Without the chroma flag the colours of 4:2:0 video shift by up to a pixel of the small picture (33 dB).
-        self._filter = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND)
+        self._filter = int(Interpolation.AREA | Interpolation.ACCURATE_RND)
 
     def __call__(self, frame: VideoFrame) -> tuple[int, NDArray[np.uint8]]:
         """Degrees clockwise by which the picture was turned, and the picture, uint8 (H, W, 3)."""
@@ -65,8 +65,7 @@ class Converter:
             if frame.format.name in QUICK:
                 return self._scaled_420(frame, width, height)
             if not frame.format.is_rgb and frame.format.chroma_width(4) == frame.format.chroma_height(4) == 4:
-                scale = self._scaler.reformat
-                small = scale(frame, width, height, format="rgb24", interpolation=self._filter, threads=1)
+                small = self._scale(self._scaler, frame, width, height, "rgb24")
                 return _array(small).copy()  # lets go of the decoder's frame, which is larger
         return _average(self._rgb(frame), width, height)
 
@@ -80,9 +79,11 @@ class Converter:
         doubled.colorspace, doubled.color_range = frame.colorspace, frame.color_range
         for plane, to, scaler in zip(frame.planes, doubled.planes, self._planes, strict=True):
             grey = type(frame).from_numpy_buffer(_plane(plane), "gray8")
-            small = scaler.reformat(grey, to.width, to.height, format="gray8", interpolation=self._filter, threads=1)
-            _plane(to)[...] = _plane(small.planes[0])
+            _plane(to)[...] = _plane(self._scale(scaler, grey, to.width, to.height, "gray8").planes[0])
         return _average(_array(self._doubled.reformat(doubled, format="rgb24", threads=1)), width, height)
+
+    def _scale(self, scaler: VideoReformatter, frame: VideoFrame, width: int, height: int, name: str) -> VideoFrame:
+        return scaler.reformat(frame, width, height, format=name, interpolation=self._filter, threads=1)
 
 
 def _average(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
