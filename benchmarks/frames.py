@@ -26,6 +26,7 @@ from pathlib import Path
 import av
 import numpy as np
 from frames_peers import SIZE, peers
+from psnr import psnr
 
 from augcache import Recipe
 from augcache.video import Sampling, VideoError, decode
@@ -203,11 +204,6 @@ def right(got: np.ndarray, frames: list[list[np.ndarray]], index: int) -> bool:
     return own < 25 and own <= min(distance(i) for i in near) + 0.25
 
 
-def psnr(got: np.ndarray, shown: list[np.ndarray]) -> float:
-    """Decibels between a frame and the full decode averaged by area, turned or not."""
-    return max(20 * np.log10(255 / max(float(np.sqrt(np.square(got - each).mean())), 1e-3)) for each in shown)
-
-
 def exact(videos: Path, folder: Path) -> None:
     """How many files each library reads without a wrong frame, and how near it comes to the full decode at 64x64."""
     files = {p.name: p for p in sorted([*videos.glob("*.*"), *(videos / "derived").glob("*.*")]) if "BAD" not in p.name}
@@ -233,7 +229,8 @@ def exact(videos: Path, folder: Path) -> None:
                 same = len(got) == count and all(right(g, frames, 10 * i) for i, g in enumerate(got))
                 kind = "exact" if same else "wrong"
                 if same:
-                    nearness[name].append(min(psnr(g, frames[10 * i]) for i, g in enumerate(got)))
+                    # Turned or not, as the library does.
+                    nearness[name].append(min(max(psnr(g, f) for f in frames[10 * i]) for i, g in enumerate(got)))
             counts[name][kind] += 1
             if kind != "exact":
                 print(f"  {name}: {kind}: {path.name} {got if isinstance(got, str) else ''}", file=sys.stderr)

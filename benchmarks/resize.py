@@ -25,6 +25,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["VIPS_CONCURRENCY"] = "1"
 import cv2
 import numpy as np
 from PIL import Image
+from psnr import psnr
 
 from augcache.images import decode_small
 from augcache.resize import least
@@ -111,10 +112,6 @@ def methods(size: int) -> dict[str, Method]:
 
         found["img2dataset, resizer (crops)"] = img2dataset
     return found
-
-
-def psnr(one: np.ndarray, two: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(1e-9, np.mean((one.astype(float) - two) ** 2))))
 
 
 def main() -> None:
