@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from PIL import Image
+
+from augcache import codec
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -40,6 +43,11 @@ def pictures(tmp_path) -> Path:
     for index in range(6):
         write_picture(root / f"{'ab'[index % 2]}/{index}.png", index)
     return root
+
+
+def sealed(body: bytes) -> bytes:
+    """Make a record of what follows its checksum, however malformed that is."""
+    return codec.MAGIC + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little") + body
 
 
 def write_picture(path: Path, seed: int, size: tuple[int, int] = (24, 20)) -> np.ndarray:
