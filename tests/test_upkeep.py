@@ -375,6 +375,19 @@ def test_compact_gives_the_disk_back(run_cli, tmp_path):
     assert compact(store.path).won == 0
 
 
+def test_compact_takes_apart_large_slabs_that_are_half_dead(tmp_path, monkeypatch):
+    """Slabs of an earlier release hold megabytes; what half of one took is given back though the rest is not small."""
+    path = tmp_path / "s.augcache"
+    with monkeypatch.context() as earlier:
+        earlier.setattr("augcache.tables.SLAB_BYTES", 1 << 22)
+        store = fill(path, range(1000), size=1000, per=1000)
+        for n in range(600):
+            store.commit(RECIPES[0], Batch({key(n): codec.encode(noise(n, 1000))}), replace=True)
+    before = content(store)
+    assert compact(path).after < 1000 * 1000 * 1.4
+    assert content(Store(path)) == before
+
+
 def test_a_killed_compact_is_whole(tmp_path):
     """After kill -9 at any moment the store has every record; the next compact clears up what was left."""
     path = tmp_path / "s.augcache"
