@@ -21,6 +21,7 @@ from augcache.misses import Misses
 from augcache.recipe import Recipe
 from augcache.recolour import PaletteJitter
 from augcache.sample import OUTPUTS, Sample, output_of
+from augcache.sources import read_regular
 from augcache.store import Store, store_path
 from augcache.stored import is_store
 
@@ -257,9 +258,7 @@ class HashedSaliencyDataset(Dataset[Any]):
             )
         path = self.folder / name
         try:
-            return decode_views(path.read_bytes())[0]
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+            return decode_views(read_regular(path))[0]
         except SourceError as error:
             raise SourceError(f"{path}: {error}") from error
 

@@ -43,6 +43,8 @@ class VideoItem:
     size: int
     mtime_ns: int
     path: str
+    reason: str = ""
+    """Why there is none: then it stands for a folder that cannot be listed."""
 
 
 class Videos:
@@ -67,7 +69,9 @@ class Videos:
             return
         found = walk(self.root, lambda name, _: os.path.splitext(name)[1].lower() in SUFFIXES)
         self._items = [VideoItem(*item) for item in found]
-        if not self._items:
+        if all(item.reason for item in self._items):
+            for item in self._items:
+                raise SourceError(f"{self.root}: no videos in what can be listed of it; {item.name} {item.reason}")
             raise SourceError(
                 f"{self.root}: no videos in this folder or below it (files named .mp4, .mkv ...); "
                 "for pictures: augcache build-saliency or resize"
@@ -154,6 +158,8 @@ def extract_frames(
 
 def frames_of(recipe: Recipe, timeout: float, level: int, folder: str | None, item: VideoItem) -> Ingested:
     """Worker: the frames of one video."""
+    if item.reason:
+        return Ingested(reason=item.reason)
     try:
         with as_local(item.path) as path:
             return _frames_of(recipe, timeout, Spool(folder), item, path, level)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -14,7 +13,7 @@ from augcache.errors import SourceError
 from augcache.keys import KEY_BYTES, ContentKey
 from augcache.manifest import DECODED, Source
 from augcache.recipe import Recipe
-from augcache.sources import FileItem, Folder
+from augcache.sources import BrokenItem, FileItem, Folder, read_regular
 from augcache.store import Store
 
 
@@ -90,6 +89,8 @@ def from_folder(folder: str | os.PathLike[str], store: Store, recipe: Recipe) ->
     keys: list[ContentKey | None] = []
     left_out = 0
     for item in Folder(folder):
+        if isinstance(item, BrokenItem):  # a dataset with a part of its images would be another dataset
+            raise SourceError(f"{folder}: {item.name} {item.reason}")
         row = rows.get(item.name)
         if failed.get(item.name) == (item.size, item.mtime_ns):
             left_out += 1
@@ -118,6 +119,6 @@ def is_unchanged(item: FileItem, row: Source) -> bool:
     if item.mtime_ns == row.mtime_ns:
         return True
     try:
-        return xxhash.xxh3_128_digest(Path(item.path).read_bytes()) == row.digest
-    except OSError:
+        return xxhash.xxh3_128_digest(read_regular(item.path)) == row.digest
+    except SourceError:
         return False

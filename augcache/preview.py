@@ -19,6 +19,7 @@ from augcache.keys import ContentKey, content_key
 from augcache.listing import from_manifest
 from augcache.lookup import gives
 from augcache.recipe import Recipe
+from augcache.sources import read_regular
 from augcache.store import Store, source_folder
 from augcache.stored import is_picture, lists_pictures
 from augcache.transforms.resize import pixels
@@ -145,8 +146,8 @@ def original_of(store: Store, key: ContentKey, name: str | None, folder: Path | 
     if folder is None or name is None:
         return None
     try:
-        picture = decode_views((folder / name).read_bytes())[0]
-    except (OSError, ValueError, AugcacheError):
+        picture = decode_views(read_regular(folder / name))[0]
+    except AugcacheError:
         return None  # shown as missing; a preview needs no originals
     return picture if content_key(picture) == key else None  # the file is another one by now
 

@@ -22,6 +22,7 @@ from augcache.errors import CorruptError, RecipeError, StoreError
 from augcache.info import RecipeInfo, StoreInfo
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
+from augcache.paths import absolute, is_folder, is_there
 from augcache.recipe import Recipe
 from augcache.tables import (
     CHUNK,
@@ -90,7 +91,7 @@ class Store:
             raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
         self.path = Path(path)
         self.mode = mode
-        if mode == "w" and not (self.path / "data.mdb").exists():
+        if mode == "w" and not is_there(self.path / "data.mdb", StoreError):
             _make(self.path)
         _check_path(self.path)
         self._env = shared(self.path, writable=mode == "w")
@@ -331,15 +332,14 @@ class Store:
 
 def _check_path(path: Path) -> None:
     """Raise `StoreError` unless a store may be at `path`."""
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
-    if not (path / "data.mdb").exists():
-        what = "not an augcache store" if path.exists() else "no store there"
-        beside = path.with_name(path.name + SUFFIX)
-        if (beside / "data.mdb").exists():
+    taken = _is_folder(path)
+    if not is_there(path / "data.mdb", StoreError):
+        what = "not an augcache store" if taken else "no store there"
+        beside = path.parent / (path.name + SUFFIX)
+        if os.path.exists(beside / "data.mdb"):
             raise StoreError(f"{path}: {what}; the store of this folder is {beside}")
-        folder = path if path.is_dir() else source_folder(path)
-        if folder is not None and folder.is_dir():
+        folder = path if taken else source_folder(path)
+        if folder is not None and os.path.isdir(folder):
             raise StoreError(
                 f"{path}: {what}; build the store of {folder} first, as by 'augcache build-saliency {folder}'"
             )
@@ -348,21 +348,27 @@ def _check_path(path: Path) -> None:
         )
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there; raises `StoreError` for anything else that is."""
+    if is_there(path, StoreError) and not is_folder(path, StoreError):
+        raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
+    return is_there(path, StoreError)
+
+
 def _make(path: Path) -> None:
     """Make an empty store: aside first, and then by one rename, so that nobody ever sees half of it."""
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
-    if path.exists() and any(path.iterdir()):
-        raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = Path(absolute(path, StoreError))  # "." has no name to put another beside
+    aside = whole.parent / f".{whole.name}.{os.getpid()}"
     try:
+        if _is_folder(path) and os.listdir(path):
+            raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
         aside.mkdir(parents=True)
         environment = Environment(str(aside), writable=True)
         environment.write(mark_format)
         environment.close()
-        aside.rename(path)
+        aside.rename(whole)
     except OSError as error:
-        if not (path / "data.mdb").exists():  # else another process was first, with the same result
+        if not os.path.exists(path / "data.mdb"):  # else another process was first, with the same result
             raise StoreError(f"{path}: cannot be made ({error.strerror}); give another --store") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -370,7 +376,8 @@ def _make(path: Path) -> None:
 
 def source_folder(store: Path) -> Path | None:
     """Return the folder whose store this is by its name, or None where the name does not tell."""
-    return store.with_name(store.name.removesuffix(SUFFIX)) if store.name.endswith(SUFFIX) else None
+    name = store.name.removesuffix(SUFFIX)
+    return store.with_name(name) if name and name != store.name else None
 
 
 def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Path:
@@ -380,8 +387,8 @@ def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | N
         return Path(given)
     if "://" in str(source) and not str(source).startswith("file://"):
         raise RecipeError(f"{source}: a store is a folder of this machine: give --store")
-    folder = Path(os.path.abspath(str(source).removeprefix("file://")))
-    if (folder / "data.mdb").is_file():
+    folder = Path(absolute(str(source).removeprefix("file://"), StoreError))
+    if os.path.isfile(folder / "data.mdb"):
         return Path(source)  # a store of frames or copies takes what is computed from them as well
     if not folder.name:
         raise RecipeError("the store of / needs a name; give --store")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,7 +88,7 @@ def lists_pictures(store: Store, recipe: Recipe) -> bool:
 
 def is_store(path: Any) -> bool:
     """Whether a path is of a store."""
-    return isinstance(path, str | os.PathLike) and (Path(path) / "data.mdb").is_file()
+    return isinstance(path, str | os.PathLike) and os.path.isfile(os.path.join(path, "data.mdb"))
 
 
 def open_pictures(source: Any, **options: Any) -> Pictures:

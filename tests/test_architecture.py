@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 # A module imports only from lines above its own.
 LAYERS = [
     ["_version", "errors", "report", "words", "markup", "kernel"],
-    ["fill"],
+    ["fill", "paths"],
     ["run_length"],
     ["extras", "info", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],

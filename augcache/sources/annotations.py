@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from augcache.errors import SourceError
+from augcache.paths import is_folder
 from augcache.sources.folder import Folder
-from augcache.sources.items import FileItem, Pictures
+from augcache.sources.items import BrokenItem, FileItem, Pictures
 from augcache.sources.json_stream import members
 from augcache.sources.remote import root_of
 
@@ -43,10 +44,11 @@ class Annotated(Pictures):
 
     def __init__(self, root: str | os.PathLike[str], file: str | os.PathLike[str], keep: Sequence[str] = ()) -> None:
         self.root, self.file = root_of(root), Path(file)
-        if isinstance(self.root, Path) and not self.root.is_dir():
+        if isinstance(self.root, Path) and not is_folder(self.root, SourceError):
             raise SourceError(f"{self.root}: no such folder; give the folder that the pictures of {self.file} are in")
         # What a bucket holds is asked for once and not for each picture.
-        self._there = {item.name: item for item in Folder(root)} if isinstance(self.root, str) else None
+        there = Folder(root) if isinstance(self.root, str) else ()
+        self._there = {item.name: item for item in there if not isinstance(item, BrokenItem)}
         content = _read(self.file)
         kept = keep_categories(content.categories, keep, self.file)
         self._listed = sorted(_labelled(content, kept, everything=not keep), key=lambda entry: os.fsencode(entry[0]))
@@ -65,7 +67,7 @@ class Annotated(Pictures):
             )
 
     def _exists(self, name: str) -> bool:
-        return (self.root / name).exists() if isinstance(self.root, Path) else name in (self._there or ())
+        return is_there(self.root / name) if isinstance(self.root, Path) else name in self._there
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -86,7 +88,7 @@ class Annotated(Pictures):
     def _item(self, name: str, label: str) -> FileItem:
         if isinstance(self.root, Path):
             return file_item(self.root / name, name, label)
-        there = (self._there or {}).get(name)
+        there = self._there.get(name)
         return (
             FileItem(name, label, path=f"{self.root.rstrip('/')}/{name}")
             if there is None
@@ -101,9 +103,18 @@ def file_item(path: Path, name: str, label: str) -> FileItem:
     """Item of a file that a list names; one that is not there is listed, and fails when it is read."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a list may name anything, also what no file system can
         return FileItem(name, label, path=os.path.abspath(path))
     return FileItem(name, label, status.st_size, status.st_mtime_ns, os.path.abspath(path))
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path that a list names; not where that cannot be told."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from augcache.errors import SourceError
 from augcache.images import SUFFIXES, looks_like_picture
-from augcache.sources.items import FileItem, Pictures
+from augcache.paths import is_folder, is_there
+from augcache.sources.items import BrokenItem, FileItem, Pictures
+from augcache.sources.regular import open_regular
 from augcache.sources.remote import File, root_of, walk_url
 
 
@@ -17,7 +20,7 @@ class Folder(Pictures):
     """Every picture under a folder, sorted by name; the label is the first-level subfolder.
 
     Files count by their suffix, files without one by their first bytes. Hidden files and stores are passed over;
-    links to folders are followed, each folder once.
+    links to folders are followed, each folder once. A subfolder that cannot be listed is a `BrokenItem`.
 
     Parameters
     ----------
@@ -32,8 +35,15 @@ class Folder(Pictures):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = root_of(root)
-        self._files = [FileItem(*file) for file in walk(self.root, _is_picture)]
-        if not self._files:
+        self._files: list[FileItem | BrokenItem] = [
+            BrokenItem(file.name, file.label, reason=file.reason) if file.reason else FileItem(*file[:5])
+            for file in walk(self.root, _is_picture)
+        ]
+        if not any(isinstance(file, FileItem) for file in self._files):
+            for broken in self.broken:
+                raise SourceError(
+                    f"{self.root}: no pictures in what can be listed of it; {broken.name} {broken.reason}"
+                )
             raise SourceError(
                 f"{self.root}: no pictures in this folder or below it (files named .jpg, .png ...); "
                 "of videos, take frames first: augcache extract-frames"
@@ -42,8 +52,13 @@ class Folder(Pictures):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __iter__(self) -> Iterator[FileItem]:
+    def __iter__(self) -> Iterator[FileItem | BrokenItem]:
         return iter(self._files)
+
+    @property
+    def broken(self) -> list[BrokenItem]:
+        """What cannot be listed."""
+        return [file for file in self._files if isinstance(file, BrokenItem)]
 
     def __repr__(self) -> str:
         return f"Folder({str(self.root)!r})"
@@ -56,15 +71,17 @@ def walk(root: Path | str, wanted: Callable[[str, Head], bool]) -> list[File]:
     """List the files under a folder: name relative to it, first-level subfolder, size, mtime in ns, and path or URL.
 
     `wanted` is called with a file's name and a function that gives its first bytes; of a URL, see `remote.stamp` for
-    what stands for the time.
+    what stands for the time. A subfolder that cannot be listed stands in the list with its reason, without size or
+    path.
     Sorted as the manifest sorts them, so that "the first ten" means the same everywhere. Hidden files and stores are
-    passed over; links to folders are followed, each folder once. Raises `SourceError` where there is no folder.
+    passed over; links to folders are followed, each folder once. Raises `SourceError` where there is no folder, or it
+    cannot be listed itself.
     """
     if isinstance(root, str):
         return walk_url(root, wanted)
-    if not root.exists():
+    if not is_there(root, SourceError):
         raise SourceError(f"{root}: no such folder; check the path")
-    if not root.is_dir():
+    if not is_folder(root, SourceError):
         raise SourceError(f"{root}: a file, not a folder; give the folder that it is in")
     found: list[File] = []
     visited: set[tuple[int, int]] = set()
@@ -72,23 +89,50 @@ def walk(root: Path | str, wanted: Callable[[str, Head], bool]) -> list[File]:
     while pending:
         folder, prefix = pending.pop()
         try:
-            own = os.stat(folder)
-            entries = list(os.scandir(folder))
+            files, folders = _inside(folder, prefix, wanted, visited)
         except OSError as error:
-            raise SourceError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
-        if (own.st_dev, own.st_ino) in visited:
+            if not prefix:
+                raise SourceError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+            if not isinstance(error, FileNotFoundError):  # else it went while its parent was listed
+                found.append(_broken(prefix, f"cannot be listed: {error.strerror or error}"))
             continue
-        visited.add((own.st_dev, own.st_ino))
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name.endswith(".augcache"):
-                continue
-            if entry.is_dir():
-                pending.append((entry.path, f"{prefix}{entry.name}/"))
-            elif wanted(entry.name, partial(_head, entry)):
-                status = _status(entry)
+        found += files
+        pending += folders
+    return sorted(found, key=lambda file: os.fsencode(file.name))
+
+
+def _inside(
+    folder: str, prefix: str, wanted: Callable[[str, Head], bool], visited: set[tuple[int, int]]
+) -> tuple[list[File], list[tuple[str, str]]]:
+    """Files of a folder, and path and prefix of its subfolders; raises OSError where these cannot be told."""
+    files: list[File] = []
+    folders: list[tuple[str, str]] = []
+    own = os.stat(folder)
+    if (own.st_dev, own.st_ino) in visited:
+        return files, folders
+    with os.scandir(folder) as entries:
+        listed = [each for each in entries if not each.name.startswith(".") and not each.name.endswith(".augcache")]
+    visited.add((own.st_dev, own.st_ino))
+    for entry in listed:
+        reason = ""
+        try:
+            below = entry.is_dir()
+        except OSError as error:  # a link; behind one to itself there is nothing
+            below, reason = False, "" if error.errno == errno.ELOOP else f"cannot be followed: {error.strerror}"
+        if below:
+            folders.append((entry.path, f"{prefix}{entry.name}/"))
+        elif wanted(entry.name, partial(_head, entry)):
+            status = _status(entry)
+            if status is not None:
                 label = prefix.split("/", 1)[0]
-                found.append((prefix + entry.name, label, status.st_size, status.st_mtime_ns, entry.path))
-    return sorted(found, key=lambda file: os.fsencode(file[0]))
+                files.append(File(prefix + entry.name, label, status.st_size, status.st_mtime_ns, entry.path))
+        elif reason:
+            files.append(_broken(f"{prefix}{entry.name}/", reason))
+    return files, folders
+
+
+def _broken(name: str, reason: str) -> File:
+    return File(name, name.split("/", 1)[0], 0, 0, "", reason)
 
 
 def _is_picture(name: str, head: Head) -> bool:
@@ -99,17 +143,19 @@ def _is_picture(name: str, head: Head) -> bool:
 
 
 def _head(entry: os.DirEntry[str]) -> bytes:
-    if not entry.is_file():
-        return b""
     try:
-        with open(entry.path, "rb") as file:
+        with open_regular(entry.path) as file:
             return file.read(16)
-    except OSError:
+    except (OSError, SourceError):
         return b""  # unreadable and nameless: nothing says that it is a picture
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """State of a file; of a link that leads nowhere its own, for it is listed and fails when it is read."""
     try:
         return entry.stat()
     except OSError:
-        return entry.stat(follow_symlinks=False)  # a dead link: listed, and fails when it is read
+        try:
+            return entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None  # it went while the folder was listed

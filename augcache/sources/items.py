@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image
 
 from augcache.errors import SourceError
 from augcache.images import Least, Reduced, as_pixels, decode_small, decode_views
+from augcache.sources.regular import read_regular
 from augcache.sources.remote import is_url, read_url
 
 
@@ -112,12 +112,21 @@ class FileItem(Item):
 
     def read(self) -> bytes:
         """Bytes of the file; raises `SourceError`."""
-        if is_url(self.path):
-            return read_url(self.path)
-        try:
-            return Path(self.path).read_bytes()
-        except OSError as error:
-            raise SourceError(f"cannot be read: {error.strerror or error}") from error
+        return read_url(self.path, self.size) if is_url(self.path) else read_regular(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenItem(Item):
+    """A part of a source that cannot be listed, such as a folder that may not be read: what is in it is not known.
+
+    Its name is that of the folder, with a ``/`` at its end.
+    """
+
+    reason: str = ""
+
+    def load(self) -> Views:
+        """Raise `SourceError` with the reason."""
+        raise SourceError(self.reason)
 
 
 @dataclass(frozen=True, slots=True)

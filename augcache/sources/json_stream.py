@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from augcache.errors import SourceError
+from augcache.sources.regular import open_regular
 
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -26,7 +28,11 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
         If the file cannot be read or is no JSON object.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        opened = open_regular(path)
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from error
+    try:
+        with io.TextIOWrapper(opened, encoding="utf-8") as file:
             yield from _Reader(file).members()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error

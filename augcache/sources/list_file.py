@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from augcache.errors import SourceError
-from augcache.sources.annotations import file_item
+from augcache.sources.annotations import file_item, is_there
 from augcache.sources.items import FileItem, Pictures
+from augcache.sources.regular import open_regular
 
 SUFFIXES = (".txt", ".lst", ".csv", ".tsv")
+_LONGEST_LINE = 1 << 16
 _HEADERS = ("path", "file", "filename", "file_name", "image")
 
 
@@ -47,7 +51,7 @@ class ListFile(Pictures):
             raise SourceError(f"{self.file}: a file, not a folder; and as a list it is empty: give a path a line")
         # A list of millions is not looked through; one of which nothing is there is no list, or of another folder.
         some = list(itertools.islice(self._listed, 1000))
-        if not any((self.root / name).exists() for name in some):
+        if not any(is_there(self.root / name) for name in some):
             raise SourceError(
                 f"{self.file}: a file, not a folder; and as a list it names no file that is there, such as {some[0]!r}"
             )
@@ -55,15 +59,19 @@ class ListFile(Pictures):
     def _lines(self) -> Iterator[tuple[int, str, str]]:
         separator = {".csv": ",", ".tsv": "\t"}.get(self.file.suffix.lower())
         try:
-            with self.file.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as file:
+            opened = open_regular(self.file)
+        except SourceError as error:
+            raise SourceError(f"{self.file}: {error}") from error
+        try:
+            with io.TextIOWrapper(opened, encoding="utf-8-sig", errors="surrogateescape", newline=None) as file:
                 if separator is None:
                     yield from (
                         (number, *self._split(line.strip()))
-                        for number, line in enumerate(file, 1)
+                        for number, line in enumerate(_lines_of(file), 1)
                         if line.strip() and not line.startswith("#")
                     )
                     return
-                rows = csv.reader(file, delimiter=separator)
+                rows = csv.reader(_lines_of(file), delimiter=separator)
                 for row in rows:
                     if row and row[0] and not (rows.line_num == 1 and row[0].strip().lower() in _HEADERS):
                         yield rows.line_num, row[0].strip(), row[1].strip() if len(row) > 1 else ""
@@ -75,7 +83,7 @@ class ListFile(Pictures):
     def _split(self, line: str) -> tuple[str, str]:
         name, _, label = (part.strip() for part in line.replace("\t", " ").rpartition(" "))
         # A path may have spaces in it, so what is there decides.
-        return (line, "") if not name or (self.root / line).exists() else (name, label)
+        return (line, "") if not name or is_there(self.root / line) else (name, label)
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -93,3 +101,10 @@ class ListFile(Pictures):
 
     def __repr__(self) -> str:
         return f"ListFile({str(self.file)!r})"
+
+
+def _lines_of(file: TextIO) -> Iterator[str]:
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"a line of {_LONGEST_LINE} characters or more")
+        yield line

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from augcache.errors import SourceError
+from augcache.paths import is_folder, is_there
 from augcache.sources.annotations import Annotated
 from augcache.sources.dataset import MapDataset
 from augcache.sources.folder import Folder
@@ -69,8 +70,8 @@ def _open(source: Any, annotations: str | os.PathLike[str] | None, keep: Sequenc
 
 
 def _local(path: Path, split: str | None) -> Pictures:
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if is_folder(path, SourceError):
+        return Packed(path, split or "train") if is_packed(path) else Folder(path)
+    if path.suffix.lower() in SUFFIXES and is_there(path, SourceError):
         return ListFile(path)
-    if path.is_dir() and is_packed(path):
-        return Packed(path, split or "train")
     return Folder(path)

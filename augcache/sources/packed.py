@@ -11,8 +11,11 @@ import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
+from augcache.paths import is_there
+from augcache.sources.annotations import file_item
 from augcache.sources.items import Item, Pictures, Views
 from augcache.sources.pickle_layout import Place, read_layout
+from augcache.sources.regular import open_regular, read_regular
 
 SPLITS = ("train", "test", "unlabeled")
 
@@ -55,7 +58,7 @@ class PackedItem(Item):
         """Read the picture's bytes and bring them into the usual order."""
         count = 3 * self.side * self.side
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(count)
         except OSError as error:
@@ -99,10 +102,10 @@ class Packed(Pictures):
 
     def __iter__(self) -> Iterator[PackedItem]:
         for batch in self._batches:
-            status = batch.path.stat()
+            state = file_item(batch.path, batch.path.name, "")
             for index, label in enumerate(batch.labels):
                 yield PackedItem(
-                    f"{batch.path.name}/{index:06d}", label, status.st_size, status.st_mtime_ns,
+                    f"{batch.path.name}/{index:06d}", label, state.size, state.mtime_ns,
                     os.path.abspath(batch.path), batch.start + index * batch.stride, batch.side, batch.transposed,
                 )  # fmt: skip  # one field of the base a word
 
@@ -113,35 +116,50 @@ class Packed(Pictures):
 def is_packed(root: Path) -> bool:
     """Whether a folder is one of these data sets."""
     markers = ("data_batch_1.bin", "data_batch_1", "test_batch.bin", "test_batch", "train_X.bin", "unlabeled_X.bin")
-    hundred = all((root / name).is_file() for name in ("train.bin", "fine_label_names.txt"))
-    hundred = hundred or all((root / name).is_file() for name in ("train", "meta"))
-    return hundred or any((root / name).is_file() for name in markers)
+    hundred = all(os.path.isfile(root / name) for name in ("train.bin", "fine_label_names.txt"))
+    hundred = hundred or all(os.path.isfile(root / name) for name in ("train", "meta"))
+    return hundred or any(os.path.isfile(root / name) for name in markers)
 
 
 def _batches(root: Path, split: str) -> list[_Batch]:
     ten = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}.get(split, [])
     hundred = [split] if split != "unlabeled" else []
     found = [root / f"{split}_X.bin"]
-    if found[0].is_file():
+    if is_there(found[0], SourceError):
         return [_stl(root, split)]
-    found = [root / f"{name}.bin" for name in ten if (root / f"{name}.bin").is_file()]
+    found = [root / f"{name}.bin" for name in ten if is_there(root / f"{name}.bin", SourceError)]
     if found:
         names = _names(root / "batches.meta.txt")
         return [_binary(path, names, 1) for path in found]
-    found = [root / f"{name}.bin" for name in hundred if (root / f"{name}.bin").is_file()]
+    found = [root / f"{name}.bin" for name in hundred if is_there(root / f"{name}.bin", SourceError)]
     if found:
         names = _names(root / "fine_label_names.txt")
         return [_binary(path, names, 2) for path in found]
-    found = [root / name for name in ten if (root / name).is_file()]
+    found = [root / name for name in ten if is_there(root / name, SourceError)]
     if found:
         names = _pickled_names(root / "batches.meta", "label_names")
         return [_pickled(path, names, "labels") for path in found]
-    names = _pickled_names(root / "meta", "fine_label_names") if hundred and (root / "meta").is_file() else []
-    return [_pickled(root / name, names, "fine_labels") for name in hundred if (root / name).is_file() and names]
+    names = (
+        _pickled_names(root / "meta", "fine_label_names") if hundred and is_there(root / "meta", SourceError) else []
+    )
+    return [
+        _pickled(root / name, names, "fine_labels") for name in hundred if is_there(root / name, SourceError) and names
+    ]
 
 
 def _names(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    try:
+        text = _read(path).decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not a list of class names ({error}); download it again") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from error
 
 
 def _named(numbers: list[int], names: list[str], path: Path) -> list[str]:
@@ -157,7 +175,8 @@ def _binary(path: Path, names: list[str], labels: int) -> _Batch:
     size = path.stat().st_size
     if size == 0 or size % stride:
         raise SourceError(f"{path}: {size} bytes are no whole number of records of {stride}; download it again")
-    numbers = np.memmap(path, np.uint8, "r").reshape(-1, stride)[:, labels - 1].tolist()
+    with open_regular(path) as file:
+        numbers = np.memmap(file, np.uint8, "r").reshape(-1, stride)[:, labels - 1].tolist()
     return _Batch(path, 32, labels, stride, _named(numbers, names, path))
 
 
@@ -167,16 +186,16 @@ def _stl(root: Path, split: str) -> _Batch:
     count, rest = divmod(path.stat().st_size, stride)
     if rest or not count:
         raise SourceError(f"{path}: {path.stat().st_size} bytes are no whole number of pictures of {stride}")
-    if not labels.is_file():
+    if not is_there(labels, SourceError):
         return _Batch(path, 96, 0, stride, [""] * count, transposed=True)
-    numbers = [number - 1 for number in labels.read_bytes()]  # stored from 1 to 10
+    numbers = [number - 1 for number in _read(labels)]  # stored from 1 to 10
     if len(numbers) != count:
         raise SourceError(f"{labels}: {len(numbers)} labels for {count} pictures; download it again")
     return _Batch(path, 96, 0, stride, _named(numbers, _names(root / "class_names.txt"), labels), transposed=True)
 
 
 def _pickled_names(path: Path, key: str) -> list[str]:
-    names = read_layout(path.read_bytes(), str(path)).get(key)
+    names = read_layout(_read(path), str(path)).get(key)
     if not isinstance(names, list):
         raise SourceError(f"{path}: it has no {key!r}")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
@@ -184,7 +203,7 @@ def _pickled_names(path: Path, key: str) -> list[str]:
 
 def _pickled(path: Path, names: list[str], key: str) -> _Batch:
     """CIFAR's Python version: all labels, and all pictures as rows of one array."""
-    layout = read_layout(path.read_bytes(), str(path))
+    layout = read_layout(_read(path), str(path))
     numbers, place = layout.get(key), layout.get("data")
     if not isinstance(numbers, list) or not isinstance(place, Place):
         raise SourceError(f"{path}: it has no {key!r} or no 'data'; is it a batch of CIFAR's Python version?")

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
 from augcache.errors import SourceError
+from augcache.sources import asking
+from augcache.sources.asking import ask, said
+from augcache.sources.regular import LARGEST
 
 # The extra that brings what reads a kind of URL.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 
-# Name relative to the root, first-level folder, size, stamp, and URL.
-File = tuple[str, str, int, int, str]
+
+class File(NamedTuple):
+    """What a listing says of a file: `name` is relative to the root, `label` the first-level folder."""
+
+    name: str
+    label: str
+    size: int
+    mtime_ns: int
+    path: str
+    reason: str = ""
+    """Why it cannot be listed: then it stands for a folder, or for a file that could be anything."""
 
 
 def is_url(path: Any) -> bool:
@@ -52,37 +64,67 @@ def walk_url(root: str, wanted: Callable[[str, Callable[[], bytes]], bool]) -> l
     system, start = _open(root)
     found: list[File] = []
     pending = [(start, "")]
+    while pending:
+        folder, prefix = pending.pop()
+        try:
+            entries = ask(system, "ls", folder, detail=True, limit=asking.LISTING)
+        except Exception as error:  # each file system raises errors of its own library
+            if not prefix:
+                raise _not_listed(root, error) from error
+            found.append(File(prefix, prefix.split("/", 1)[0], 0, 0, "", f"cannot be listed: {said(error)}"))
+            continue
+        for entry in entries:
+            path = entry["name"].rstrip("/")
+            name = path.rsplit("/", 1)[-1]
+            if path == folder.rstrip("/") or name.startswith(".") or name.endswith(".augcache"):
+                continue  # an object that stands for the folder itself, and what a folder's listing passes over
+            if entry["type"] == "directory":
+                pending.append((path, f"{prefix}{name}/"))
+            else:
+                url, size = f"{root.rstrip('/')}/{prefix}{name}", int(entry["size"] or 0)
+                file = File(prefix + name, prefix.split("/", 1)[0], size, stamp(entry), url)
+                found += _if_wanted(file, name, wanted, partial(_head, system, path))
+    return sorted(found, key=lambda file: file.name.encode("utf-8", "surrogateescape"))
+
+
+def _not_listed(root: str, error: Exception) -> SourceError:
+    if isinstance(error, FileNotFoundError):
+        return SourceError(f"{root}: nothing there; check the bucket and the prefix")
+    return SourceError(f"{root}: cannot be listed ({said(error)}); check its address and your credentials")
+
+
+def _if_wanted(
+    file: File, name: str, wanted: Callable[[str, Callable[[], bytes]], bool], head: Callable[[], bytes]
+) -> list[File]:
     try:
-        while pending:
-            folder, prefix = pending.pop()
-            for entry in system.ls(folder, detail=True):
-                path = entry["name"].rstrip("/")
-                name = path.rsplit("/", 1)[-1]
-                if path == folder.rstrip("/") or name.startswith(".") or name.endswith(".augcache"):
-                    continue  # an object that stands for the folder itself, and what a folder's listing passes over
-                if entry["type"] == "directory":
-                    pending.append((path, f"{prefix}{name}/"))
-                elif wanted(name, functools.partial(system.cat_file, path, 0, 16)):
-                    url, size = f"{root.rstrip('/')}/{prefix}{name}", int(entry["size"] or 0)
-                    found.append((prefix + name, prefix.split("/", 1)[0], size, stamp(entry), url))
-    except FileNotFoundError as error:
-        raise SourceError(f"{root}: nothing there; check the bucket and the prefix") from error
+        return [file] if wanted(name, head) else []
+    except SourceError as error:  # whether it is an image is not known
+        return [file._replace(path="", reason=str(error))]
+
+
+def _head(system: Any, path: str) -> bytes:
+    try:
+        return bytes(ask(system, "cat_file", path, start=0, end=16, limit=asking.PATIENCE))
+    except FileNotFoundError:
+        return b""  # it went while the rest was listed
     except Exception as error:  # each file system raises errors of its own library
-        raise SourceError(
-            f"{root}: cannot be listed ({_said(error)}); check its address and your credentials"
-        ) from error
-    return sorted(found, key=lambda file: file[0].encode("utf-8", "surrogateescape"))
+        raise SourceError(f"cannot be read: {said(error)}") from error
 
 
-def read_url(url: str) -> bytes:
-    """Bytes of a file; raises `SourceError`."""
+def read_url(url: str, size: int = 0) -> bytes:
+    """Bytes of a file, at least `size` of them; raises `SourceError`."""
+    if size > LARGEST:
+        raise SourceError(f"cannot be read: its {size} bytes are more than an image file has ({LARGEST})")
     system, path = _open(url)
     try:
-        return bytes(system.cat_file(path))
+        data = bytes(ask(system, "cat_file", path, limit=asking.limit_of(size)))
     except FileNotFoundError as error:
         raise SourceError("cannot be read: no such object") from error
     except Exception as error:  # each file system raises errors of its own library
-        raise SourceError(f"cannot be read: {_said(error)}") from error
+        raise SourceError(f"cannot be read: {said(error)}") from error
+    if len(data) < size:
+        raise SourceError(f"cannot be read: {len(data)} bytes came, of {size} when it was listed; run it again")
+    return data
 
 
 def stamp(entry: dict[str, Any]) -> int:
@@ -118,9 +160,9 @@ def as_local(path: str) -> Iterator[str]:
         local = os.path.join(folder, "file" + os.path.splitext(path)[1])
         system, remote = _open(path)
         try:
-            system.get_file(remote, local)
+            ask(system, "get_file", remote, local, limit=asking.PATIENCE, alive=partial(_size, local))
         except Exception as error:  # each file system raises errors of its own library
-            raise SourceError(f"cannot be read: {_said(error)}") from error
+            raise SourceError(f"cannot be read: {said(error)}") from error
         yield local
 
 
@@ -132,19 +174,37 @@ def _open(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         extra = _EXTRAS.get(scheme)
         todo = f"pip install 'augcache[{extra}]'" if extra else "install the fsspec package for it"
-        raise SourceError(f"{url}: {scheme}:// cannot be read here ({_said(error)}): {todo}") from error
+        raise SourceError(f"{url}: {scheme}:// cannot be read here ({said(error)}): {todo}") from error
 
 
-@functools.lru_cache(maxsize=8)
+@lru_cache(maxsize=8)
 def _system(scheme: str, url: str) -> Any:
     """Open a file system, once in a process; its settings are fsspec's (environment, ~/.config/fsspec)."""
     import fsspec
 
     # Listings are read once, and those of millions of objects must not stay in memory.
-    if url:
-        return fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
-    return fsspec.filesystem(scheme, use_listings_cache=False)
+    settings: dict[str, Any] = {"use_listings_cache": False}
+    for name, value in _patience(scheme).items():
+        if name not in fsspec.config.conf.get(scheme, {}):  # what somebody has set stays so
+            settings[name] = value
+    return fsspec.core.url_to_fs(url, **settings)[0] if url else fsspec.filesystem(scheme, **settings)
 
 
-def _said(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+def _patience(scheme: str) -> dict[str, Any]:
+    """Return settings with which a file system sees that a server has stalled, in the middle of an object too."""
+    if scheme in ("http", "https"):
+        import aiohttp  # what fsspec reads these with
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=asking.SILENCE, sock_read=asking.SILENCE)
+        return {"client_kwargs": {"timeout": timeout}}
+    if scheme in ("s3", "s3a"):
+        return {"config_kwargs": {"connect_timeout": asking.SILENCE, "read_timeout": asking.SILENCE}}
+    return {}
+
+
+def _size(path: str) -> int:
+    """Bytes of a file that is being written."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
