@@ -90,8 +90,15 @@ def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> in
     metavar="DIR",
     help="Label images of the pictures' names, resized with nearest neighbour.",
 )
+@click.option(
+    "--mask-orientation",
+    type=click.Choice(["stored", "shown"]),
+    help="What masks are of where EXIF turns a picture and no size shows it: its pixels as stored, or as shown.",
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), help="List larger pictures as failures.")
-def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **options: Any) -> int:
+def resize_copies(
+    size: str, fit: str, stored: str, mask_orientation: str | None, max_pixels: int | None, **options: Any
+) -> int:
     """Store a copy of fixed size of every picture under SRC.
 
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
@@ -99,7 +106,10 @@ def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **op
     from augcache.resize import resize  # cv2, only here
 
     width, height = _size(size)
-    recipe = Recipe("resize", width=width, height=height, fit=fit, stored=stored, masks=options["masks"] is not None)
+    if mask_orientation is not None and options["masks"] is None:
+        raise click.UsageError("--mask-orientation says what masks are of: give --masks as well")
+    masks = mask_orientation or options["masks"] is not None
+    recipe = Recipe("resize", width=width, height=height, fit=fit, stored=stored, masks=masks)
     run_options = {} if max_pixels is None else {"max_pixels": max_pixels}
     return _build(recipe, run=resize, run_options=run_options, **options)
 

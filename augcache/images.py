@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -85,11 +85,14 @@ class Reduced:
         of a pixel.
     size : tuple of int
         Width and height of the whole picture.
+    turn : int
+        EXIF orientation that was applied, 1 to 8.
     """
 
     image: Image.Image
     region: tuple[float, float, float, float]
     size: tuple[int, int]
+    turn: int = 1
 
     @property
     def reduced(self) -> bool:
@@ -122,7 +125,7 @@ def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> 
         warnings.simplefilter("ignore")
         image = _open(data, max_pixels)
         try:
-            full, turn = image.size, 1
+            full, turn, turned = image.size, 1, _turn_of_tiff(image)
             if image.format in ("JPEG", "MPO"):
                 turn = _turn(image)
                 wanted = _swap(turn, least(*_swap(turn, full)))
@@ -139,7 +142,7 @@ def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> 
     # What the last pixels have beyond the picture is where the file's right and bottom are.
     left = seen.width - width / by if turn in (2, 3, 6, 7) else 0.0
     top = seen.height - height / by if turn in (3, 4, 7, 8) else 0.0
-    return Reduced(seen, (left, top, left + width / by, top + height / by), (width, height))
+    return Reduced(seen, (left, top, left + width / by, top + height / by), (width, height), max(turn, turned))
 
 
 def _turn(image: Image.Image) -> int:
@@ -153,8 +156,49 @@ def _swap(turn: int, size: tuple[T, T]) -> tuple[T, T]:
     return (size[1], size[0]) if turn >= 5 else size
 
 
-def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode a label image: the class of each pixel, uint8 (H, W), as stored; of a palette image, the indices.
+def _turn_of_tiff(image: Image.Image) -> int:
+    """EXIF orientation of a TIFF, which Pillow turns as it loads it; 1 for other formats."""
+    return _turn(image) if image.format == "TIFF" else 1
+
+
+def stored_size(size: tuple[int, int], turn: int) -> tuple[int, int]:
+    """Width and height in the file of a picture of that size that is shown turned."""
+    return _swap(turn, size)
+
+
+def turned(labels: np.ndarray, turn: int) -> np.ndarray:
+    """Turn a label image (H, W) as an EXIF orientation asks for."""
+    upright = labels.T if turn in (5, 6, 7, 8) else labels
+    if turn in (3, 4, 7, 8):
+        upright = upright[::-1]
+    return upright[:, ::-1] if turn in (2, 3, 6, 7) else upright
+
+
+def read_header(file: BinaryIO) -> tuple[tuple[int, int], int]:
+    """Width and height of a picture in its file, and its EXIF orientation, as far as that stands before the pixels.
+
+    Raises
+    ------
+    SourceError
+        If it is no picture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(file, formats=FORMATS)
+            late = (
+                image.format == "PNG" and "exif" not in image.info
+            )  # Pillow would decode it to look behind the pixels
+            turn = 1 if late else _turn(image)
+        except _PILLOW_ERRORS as error:
+            raise SourceError(_reason(error)) from error
+    return (_swap(turn, image.size) if image.format == "TIFF" else image.size), turn
+
+
+def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, int]:
+    """Decode a label image: the class of each pixel, uint8 (H, W), of a palette image the indices; and how it turned.
+
+    It is turned as its own EXIF orientation asks for, which is given beside it, 1 to 8.
 
     Raises
     ------
@@ -165,8 +209,10 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         warnings.simplefilter("ignore")
         image = _open(data, max_pixels)
         try:
+            turn = _turn_of_tiff(image)
             image = _load(image, data)
-            labels = np.asarray(image)
+            labels = turned(np.asarray(image), _turn(image))
+            turn = max(turn, _turn(image))
         except _PILLOW_ERRORS as error:
             raise SourceError(_reason(error)) from error
     if labels.ndim == 3 and image.mode == "RGB" and (labels == labels[..., :1]).all():
@@ -175,7 +221,7 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise SourceError(f"a picture of mode {image.mode}: a mask has one number a pixel")
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= 255:
         raise SourceError(f"classes from {labels.min()} to {labels.max()}: a mask holds 0 to 255")
-    return labels.astype(np.uint8)
+    return np.ascontiguousarray(labels, np.uint8), turn
 
 
 def _load(image: Image.Image, data: bytes) -> Image.Image:

@@ -72,8 +72,11 @@ def resize(
     pictures = open_source(source)
     items = sharded(pictures, shard)
     count_items(items, limit)  # before a store is made
-    if recipe.params.get("masks") != isinstance(pictures, Masked):
+    masks = recipe.params.get("masks")
+    if bool(masks) != isinstance(pictures, Masked):
         raise RecipeError("a resize recipe has masks=True where the source has masks, and only there")
+    if isinstance(pictures, Masked) and isinstance(masks, str):
+        items = sharded(pictures.oriented(masks), shard)
     work = partial(copy_item, recipe, max_pixels, level=level)
     return ingest(
         items, recipe, open_store(source, store), work, workers=workers, backend=backend, scheduler=scheduler,

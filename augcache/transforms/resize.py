@@ -151,7 +151,7 @@ def pixels(record: Mapping[str, np.ndarray]) -> np.ndarray:
     return record["image"] if "image" in record else decode_encoded(record["encoded"])
 
 
-def _validate(*, width: int, height: int, fit: str, stored: str, masks: bool) -> None:
+def _validate(*, width: int, height: int, fit: str, stored: str, masks: bool | str) -> None:
     for name, side in (("width", width), ("height", height)):
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_SIDE:
             raise RecipeError(f"{name} {side!r}: give a whole number of pixels from 1 to {LARGEST_SIDE}")
@@ -159,8 +159,8 @@ def _validate(*, width: int, height: int, fit: str, stored: str, masks: bool) ->
         raise RecipeError(f"fit {fit!r}: give one of {', '.join(FITS)}")
     if stored not in FORMATS:
         raise RecipeError(f"format {stored!r}: give one of {', '.join(FORMATS)}")
-    if not isinstance(masks, bool):
-        raise RecipeError(f"masks {masks!r}: give true or false")
+    if not isinstance(masks, bool) and masks not in ("stored", "shown"):
+        raise RecipeError(f"masks {masks!r}: give true or false, or what the masks are of: stored or shown")
 
 
 @transform(version=1, validate=_validate)
@@ -171,7 +171,7 @@ def resize(
     height: int = 64,
     fit: str = "stretch",
     stored: str = "raw",
-    masks: bool = False,  # noqa: ARG001  # tells copies with masks from those without; `augcache.resize` adds them
+    masks: bool | str = False,  # noqa: ARG001  # tells copies with masks from those without; `augcache.resize` adds them
 ) -> Record:
     """Make a copy of fixed size.
 
@@ -186,8 +186,9 @@ def resize(
     stored : {"raw", "webp", "jpeg"}
         Pixels as they are, compressed by the store; lossless WebP: smaller, slower to read; JPEG of quality 95
         (4:4:4): smaller still, and not lossless, so that the copy's pixels are those that come back from it.
-    masks : bool
-        Whether the record has a mask beside the picture.
+    masks : bool, "stored" or "shown"
+        Whether the record has a mask beside the picture; or true, and what masks are of where an EXIF orientation turns
+        the picture and the sizes do not show it: the pixels as stored, or as shown. See `augcache.sources.Masked`.
 
     Returns
     -------
