@@ -90,12 +90,16 @@ def report_page(store: str, output: str, quiet: bool, **options: Any) -> int:
 @store_argument
 @click.option("--recompute", type=click.IntRange(min=0), default=0, metavar="N", help="Compute N entries anew.")
 @click.option("--sources", is_flag=True, help="List the sources that changed, vanished or are new.")
+@click.option("--digests", is_flag=True, help="With --sources: compare the bytes of them all.")
 @click.option("--source", type=click.Path(), help="Folder of the originals.  [default: STORE without .augcache]")
 @quiet_option
 @json_option
 def verify_store(store: str, quiet: bool, as_json: bool, **options: Any) -> int:
     """Check every checksum, array and table of STORE; exit with 1 where something is wrong."""
     from augcache.verify import verify  # cv2, only here
+
+    if options["digests"] and not options["sources"]:
+        raise click.UsageError("--digests compares the bytes of the sources: give --sources as well")
 
     result = watched("verify", verify, store, quiet=quiet, **options)
     shown = result if as_json else dataclasses.replace(result, problems=[])

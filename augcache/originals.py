@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from augcache import codec, entries
 from augcache.errors import AugcacheError, RecipeError, SourceError
@@ -14,22 +15,24 @@ from augcache.images import MAX_PIXELS
 from augcache.keys import ContentKey, content_key
 from augcache.listing import is_unchanged
 from augcache.manifest import DECODED, Source
+from augcache.paths import is_folder
 from augcache.pseudo_labels import is_pseudo_label
 from augcache.recipe import Recipe
 from augcache.resize import copy_item
-from augcache.sources import FileItem, Folder
+from augcache.sources import BrokenItem, FileItem, Folder, open_regular
 from augcache.store import Store, source_folder
 
 Row = tuple[bytes, Source]  # prefix and row of the manifest
 
 SAME, DIFFERENT = "same", "different"
-CHANGED, VANISHED, NEW = "changed", "vanished", "new"
+CHANGED, VANISHED, NEW, UNREADABLE = "changed", "vanished", "new", "unreadable"
+SWAPPED = "swapped"  # changed, and of the same size and time as before
 
 
 def originals_folder(store: Path, source: str | os.PathLike[str] | None) -> Path:
     """Return the folder of the originals: `source`, or the store's name without its suffix; raises `SourceError`."""
     folder = Path(source) if source is not None else source_folder(store)
-    if folder is None or not folder.is_dir():
+    if folder is None or not is_folder(folder, SourceError):
         raise SourceError(f"{folder or store}: the folder of the originals is not there; give it with --source")
     return folder
 
@@ -99,23 +102,59 @@ def _compute(recipe: Recipe, key: ContentKey, item: FileItem) -> bytes | None:
         raise RecipeError(f"the transform raised {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def compare(store: Store, rows: Iterable[Row], folder: Path) -> Iterator[tuple[str, str]]:
-    """Compare the files of a folder with the manifest.
+def compare(store: Store, rows: Iterable[Row], folder: Path, *, digests: bool = False) -> Iterator[tuple[str, str]]:
+    """Compare the files of a folder with the manifest; with `digests`, the bytes of all of them.
 
     Yields
     ------
     name, outcome : str
         Name of the source, and `SAME`, `CHANGED` (a file whose time alone differs is compared by its bytes),
-        `VANISHED`, or `NEW`: a picture that is neither in the manifest nor among the failures.
+        `SWAPPED`, `VANISHED`, `NEW`: a picture that is neither in the manifest nor among the failures; or `UNREADABLE`.
     """
     known = {row.name: row for _, row in rows if row.mtime_ns}
     for name, row in known.items():
-        item = file_of(folder, name)
-        yield name, VANISHED if item is None else SAME if is_unchanged(item, row) else CHANGED
+        yield name, _compare_one(folder, row, digests=digests)
     failed = {(failure.name, failure.size, failure.mtime_ns) for failure in store.failures()}
     for item in _pictures(folder):
-        if item.name not in known and (item.name, item.size, item.mtime_ns) not in failed:
+        if isinstance(item, BrokenItem):
+            yield item.name, UNREADABLE
+        elif item.name not in known and (item.name, item.size, item.mtime_ns) not in failed:
             yield item.name, NEW
+
+
+def _compare_one(folder: Path, row: Source, *, digests: bool) -> str:
+    item = file_of(folder, row.name)
+    if item is None:
+        return VANISHED if _is_gone(folder, row.name) else UNREADABLE
+    if item.size != row.size:
+        return CHANGED
+    same_time = item.mtime_ns == row.mtime_ns
+    if same_time and not (digests and any(row.digest)):
+        return SAME
+    try:
+        different = SWAPPED if same_time else CHANGED
+        return SAME if _digest(item.path) == row.digest else different
+    except (OSError, SourceError):
+        return UNREADABLE
+
+
+def _is_gone(folder: Path, name: str) -> bool:
+    """Whether a file is not there, rather than out of reach."""
+    try:
+        os.stat(folder / name)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return True  # what is there is not what the name stands for
+
+
+def _digest(path: str) -> bytes:
+    hasher = xxhash.xxh3_128()
+    with open_regular(path) as file:  # a video may be larger than memory
+        while block := file.read(1 << 22):
+            hasher.update(block)
+    return hasher.digest()
 
 
 def file_of(folder: Path, name: str) -> FileItem | None:
@@ -124,12 +163,12 @@ def file_of(folder: Path, name: str) -> FileItem | None:
         return None
     try:
         status = os.stat(folder / name)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return FileItem(name, "", status.st_size, status.st_mtime_ns, str(folder / name))
 
 
-def _pictures(folder: Path) -> Iterator[FileItem]:
+def _pictures(folder: Path) -> Iterator[FileItem | BrokenItem]:
     try:
         files = Folder(folder)
     except SourceError:

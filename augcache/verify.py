@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from augcache import entries, originals
-from augcache.errors import AugcacheError
+from augcache.errors import AugcacheError, SourceError
 from augcache.manifest import DECODED, Failure, Source
 from augcache.report import Progress
 from augcache.runs import parse_run, run_rows
@@ -24,6 +24,7 @@ CORRUPT, ORPHANS, ROWS, MISSING = (
 )
 DIFFERENT, BROKEN, FEW = "entries that came out different", "recipes that cannot be run", "too few recomputed"
 CHANGED, VANISHED, NEW = "changed sources", "vanished sources", "new sources"
+UNREADABLE, SWAPPED = "sources that cannot be read", "changed sources of unchanged size and time"
 _ADVICE = {
     CORRUPT: _REPAIR,
     ORPHANS: _REPAIR,
@@ -35,8 +36,16 @@ _ADVICE = {
     CHANGED: "run the build again",
     VANISHED: "their entries stay; nothing need be done",
     NEW: "run the build again",
+    SWAPPED: "give them a new time (touch), which a build goes by, and run it again",
+    UNREADABLE: "check their permissions and their disk",
 }
-_OUTCOMES = {originals.CHANGED: CHANGED, originals.VANISHED: VANISHED, originals.NEW: NEW}
+_OUTCOMES = {
+    originals.CHANGED: CHANGED,
+    originals.SWAPPED: SWAPPED,
+    originals.VANISHED: VANISHED,
+    originals.NEW: NEW,
+    originals.UNREADABLE: UNREADABLE,
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ def verify(
     *,
     recompute: int = 0,
     sources: bool = False,
+    digests: bool = False,
     source: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
@@ -109,7 +119,9 @@ def verify(
         How many entries, chosen at random, to compute anew from their sources and compare byte for byte. This
         alone imports the transforms that the store names.
     sources : bool
-        Whether to compare the source files with the manifest.
+        Whether to compare the source files with the manifest, by size and time; by their bytes where the time differs.
+    digests : bool
+        With `sources`: by the bytes of all of them. That finds a file in whose place another of its size and time came.
     source : path-like, optional
         Their folder. Default: the store's name without ``.augcache``.
     progress : callable, optional
@@ -124,9 +136,11 @@ def verify(
     CorruptError
         If the file is so damaged that it cannot be opened.
     SourceError
-        If sources are asked for and their folder is not there.
+        If sources are asked for and their folder is not there, or digests without sources.
     """
     started = time.monotonic()
+    if digests and not sources:
+        raise SourceError("digests are of the source files: give --sources (sources=True) as well")
     store = store if isinstance(store, Store) else Store(store)
     store.check_pages()
     folder = originals.originals_folder(store.path, source) if recompute or sources else None
@@ -139,10 +153,8 @@ def verify(
     compared = 0
     if folder is not None and recompute:
         check.recompute(recompute, originals.recompute(store, check.rows(), folder))
-    for name, outcome in originals.compare(store, check.rows(), folder) if folder is not None and sources else ():
-        compared += outcome != originals.NEW
-        if outcome != originals.SAME:
-            check.note(_OUTCOMES[outcome], name)
+    if folder is not None and sources:
+        compared = check.sources(originals.compare(store, check.rows(), folder, digests=digests))
     problems = [Problem(kind, names, _ADVICE[kind].format(store=store.path)) for kind, names in check.found.items()]
     return Verification(
         str(store.path), total, rows, failures, len(check.found.get(CORRUPT, ())), check.counts.reused, compared,
@@ -219,6 +231,15 @@ class _Check:
         for key, value in run_rows(self.store):
             if parse_run(value) is None:
                 self.note(ROWS, f"run {key[3:11].hex()}")
+
+    def sources(self, outcomes: Iterator[tuple[str, str]]) -> int:
+        """Note what became of the source files; returns how many were compared."""
+        count = 0
+        for name, outcome in outcomes:
+            count += outcome != originals.NEW
+            if outcome != originals.SAME:
+                self.note(_OUTCOMES[outcome], name)
+        return count
 
     def recompute(self, wanted: int, outcomes: Iterator[tuple[str, str]]) -> None:
         while self.counts.reused < wanted:
