@@ -63,7 +63,7 @@ class Videos:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = root_of(root)
-        if isinstance(self.root, Path) and self.root.is_file():
+        if isinstance(self.root, Path) and os.path.isfile(self.root):
             status, path = self.root.stat(), os.path.abspath(self.root)
             self._items = [VideoItem(self.root.name, "", status.st_size, status.st_mtime_ns, path)]
             return

@@ -357,8 +357,9 @@ def _is_folder(path: Path) -> bool:
 
 def _make(path: Path) -> None:
     """Make an empty store: aside first, and then by one rename, so that nobody ever sees half of it."""
-    whole = Path(absolute(path, StoreError))  # "." has no name to put another beside
-    aside = whole.parent / f".{whole.name}.{os.getpid()}"
+    if not path.name:
+        raise StoreError(f"{path}: give the store a name, such as name{SUFFIX}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if _is_folder(path) and os.listdir(path):
             raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
@@ -366,7 +367,7 @@ def _make(path: Path) -> None:
         environment = Environment(str(aside), writable=True)
         environment.write(mark_format)
         environment.close()
-        aside.rename(whole)
+        aside.rename(path)
     except OSError as error:
         if not os.path.exists(path / "data.mdb"):  # else another process was first, with the same result
             raise StoreError(f"{path}: cannot be made ({error.strerror}); give another --store") from error

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import xxhash
@@ -155,6 +156,13 @@ def _names(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open_regular(path)
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from error
+
+
 def _read(path: Path) -> bytes:
     try:
         return read_regular(path)
@@ -172,10 +180,11 @@ def _named(numbers: list[int], names: list[str], path: Path) -> list[str]:
 def _binary(path: Path, names: list[str], labels: int) -> _Batch:
     """CIFAR's binary version: `labels` bytes, of which the last counts, before each picture."""
     stride = labels + 3 * 32 * 32
-    size = path.stat().st_size
+    with _open(path) as file:
+        size = os.fstat(file.fileno()).st_size
     if size == 0 or size % stride:
         raise SourceError(f"{path}: {size} bytes are no whole number of records of {stride}; download it again")
-    with open_regular(path) as file:
+    with _open(path) as file:
         numbers = np.memmap(file, np.uint8, "r").reshape(-1, stride)[:, labels - 1].tolist()
     return _Batch(path, 32, labels, stride, _named(numbers, names, path))
 
@@ -183,9 +192,11 @@ def _binary(path: Path, names: list[str], labels: int) -> _Batch:
 def _stl(root: Path, split: str) -> _Batch:
     path, labels = root / f"{split}_X.bin", root / f"{split}_y.bin"
     stride = 3 * 96 * 96
-    count, rest = divmod(path.stat().st_size, stride)
+    with _open(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    count, rest = divmod(size, stride)
     if rest or not count:
-        raise SourceError(f"{path}: {path.stat().st_size} bytes are no whole number of pictures of {stride}")
+        raise SourceError(f"{path}: {size} bytes are no whole number of pictures of {stride}")
     if not is_there(labels, SourceError):
         return _Batch(path, 96, 0, stride, [""] * count, transposed=True)
     numbers = [number - 1 for number in _read(labels)]  # stored from 1 to 10
