@@ -114,6 +114,7 @@ def _start(system: Any, method: str, arguments: tuple[Any, ...], named: dict[str
     if coroutine is not None:
         return asyncio.run_coroutine_threadsafe(coroutine(*arguments, **named), system.loop)
     future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
 
     def run() -> None:
         try:
@@ -132,9 +133,9 @@ def is_stall(error: BaseException) -> bool:
 
 
 def _lasts(error: BaseException) -> bool:
-    statuses = [status for each in _chain(error) for status in [_status(each)] if status is not None]
-    if statuses:
-        return 400 <= statuses[0] < 500 and statuses[0] not in _PASSING_STATUS
+    status = _status(error)
+    if status is not None:
+        return 400 <= status < 500 and status not in _PASSING_STATUS
     if isinstance(error, OSError) and error.errno in _LASTING_NUMBERS:
         return True
     return isinstance(error, _LASTING) and not is_stall(error)
@@ -151,15 +152,13 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _status(error: BaseException) -> int | None:
     """Status of a server's answer, where an error has one; each library puts it elsewhere."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore
-        response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    for value in (
-        getattr(error, "status", None),
-        getattr(error, "status_code", None),
-        response,
-        getattr(error, "code", None),
-    ):
+    for name in ("status", "status_code", "code"):  # aiohttp; azure; gcsfs and urllib
+        value = getattr(error, name, None)
         if isinstance(value, int) and 100 <= value < 600:
             return value
+    for each in _chain(error):  # s3fs raises errors of Python that come from botocore's
+        response = getattr(each, "response", None)
+        if isinstance(response, dict):
+            value = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return value if isinstance(value, int) else None
     return None
