@@ -12,7 +12,7 @@ import xxhash
 
 from augcache.errors import SourceError
 from augcache.sources.items import Item, Pictures, Views
-from augcache.sources.pickle_layout import Place, read_layout
+from augcache.sources.pickled import read_pickled
 
 SPLITS = ("train", "test", "unlabeled")
 
@@ -32,6 +32,8 @@ class _Batch:
         One a picture.
     transposed : bool
         Whether a plane is stored column by column.
+    rows : ndarray or None
+        uint8 (N, stride): the pictures, where the file has to be unpickled for them.
     """
 
     path: Path
@@ -40,19 +42,27 @@ class _Batch:
     stride: int
     labels: list[str]
     transposed: bool = False
+    rows: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PackedItem(Item):
-    """A picture inside a file of many."""
+    """A picture inside a file of many; `data` has its bytes where they are known already."""
 
     path: str = ""
     offset: int = 0
     side: int = 32
     transposed: bool = False
+    data: bytes = b""
 
     def load(self) -> Views:
         """Read the picture's bytes and bring them into the usual order."""
+        data = self.data or self._read()
+        planes = np.frombuffer(data, np.uint8).reshape(3, self.side, self.side)
+        pixels = np.ascontiguousarray(planes.transpose(2, 1, 0) if self.transposed else planes.transpose(1, 2, 0))
+        return Views(pixels, pixels, xxhash.xxh3_128_digest(data))
+
+    def _read(self) -> bytes:
         count = 3 * self.side * self.side
         try:
             with open(self.path, "rb") as file:
@@ -62,9 +72,7 @@ class PackedItem(Item):
             raise SourceError(f"cannot be read: {error.strerror or error}") from error
         if len(data) < count:
             raise SourceError("the file ends within this picture")
-        planes = np.frombuffer(data, np.uint8).reshape(3, self.side, self.side)
-        pixels = np.ascontiguousarray(planes.transpose(2, 1, 0) if self.transposed else planes.transpose(1, 2, 0))
-        return Views(pixels, pixels, xxhash.xxh3_128_digest(data))
+        return data
 
 
 class Packed(Pictures):
@@ -104,6 +112,7 @@ class Packed(Pictures):
                 yield PackedItem(
                     f"{batch.path.name}/{index:06d}", label, status.st_size, status.st_mtime_ns,
                     os.path.abspath(batch.path), batch.start + index * batch.stride, batch.side, batch.transposed,
+                    b"" if batch.rows is None else batch.rows[index].tobytes(),
                 )  # fmt: skip  # one field of the base a word
 
     def __repr__(self) -> str:
@@ -176,7 +185,7 @@ def _stl(root: Path, split: str) -> _Batch:
 
 
 def _pickled_names(path: Path, key: str) -> list[str]:
-    names = read_layout(path.read_bytes(), str(path)).get(key)
+    names = read_pickled(path.read_bytes(), str(path)).get(key)
     if not isinstance(names, list):
         raise SourceError(f"{path}: it has no {key!r}")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
@@ -184,10 +193,10 @@ def _pickled_names(path: Path, key: str) -> list[str]:
 
 def _pickled(path: Path, names: list[str], key: str) -> _Batch:
     """CIFAR's Python version: all labels, and all pictures as rows of one array."""
-    layout = read_layout(path.read_bytes(), str(path))
-    numbers, place = layout.get(key), layout.get("data")
-    if not isinstance(numbers, list) or not isinstance(place, Place):
+    members = read_pickled(path.read_bytes(), str(path))
+    numbers, rows = members.get(key), members.get("data")
+    if not isinstance(numbers, list) or not isinstance(rows, np.ndarray):
         raise SourceError(f"{path}: it has no {key!r} or no 'data'; is it a batch of CIFAR's Python version?")
-    if place.length != len(numbers) * 3072:
-        raise SourceError(f"{path}: {place.length} bytes of pictures for {len(numbers)} labels; download it again")
-    return _Batch(path, 32, place.start, 3072, _named(numbers, names, path))
+    if rows.shape != (len(numbers), 3072):
+        raise SourceError(f"{path}: pictures of shape {rows.shape} for {len(numbers)} labels; download it again")
+    return _Batch(path, 32, 0, 3072, _named(numbers, names, path), rows=rows)
