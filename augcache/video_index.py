@@ -100,19 +100,9 @@ def runs(
     size = 0
     shown_until: int | None = None
     for packet in packets:
-        pts, length = packet.pts, packet.size
-        if pts is None or length == 0:
-            if packet.dts is None and length == 0:
-                break  # the end mark
-            raise NotIndexed("a packet without a time or without data")
-        if packet.is_discard or packet.is_corrupt:
-            raise NotIndexed("an edit list or a damaged packet")
-        try:
-            picture = examine(packet)
-        except (IndexError, struct.error):
-            raise NotIndexed("a damaged packet") from None
-        if picture.fresh and packet.has_sidedata("new_extradata"):
-            raise NotIndexed("the stream changes its parameters")
+        if packet.dts is None and packet.size == 0:
+            break  # the end mark
+        picture, pts = _examined(packet, examine)
         if picture.fresh and held:
             run = _run(held, pictures, times, shown_until, reorder)
             shown_until = run.times[run.order[-1]]
@@ -123,11 +113,26 @@ def runs(
         held.append(packet)
         pictures.append(picture)
         times.append(pts)
-        size += length
+        size += packet.size
         if size > RUN_BYTES:
             raise NotIndexed(f"over {RUN_BYTES >> 20} MiB between frames that stand alone")
     if held:
         yield _run(held, pictures, times, shown_until, reorder)
+
+
+def _examined(packet: Packet[VideoStream], examine: Callable[[Packet[VideoStream]], Picture]) -> tuple[Picture, int]:
+    """What a packet holds, and its presentation time; raises `NotIndexed` where it does not keep the rule alone."""
+    if packet.pts is None or packet.size == 0:
+        raise NotIndexed("a packet without a time or without data")
+    if packet.is_discard or packet.is_corrupt:
+        raise NotIndexed("an edit list or a damaged packet")
+    try:
+        picture = examine(packet)
+    except (IndexError, struct.error):
+        raise NotIndexed("a damaged packet") from None
+    if picture.fresh and packet.has_sidedata("new_extradata"):
+        raise NotIndexed("the stream changes its parameters")
+    return picture, packet.pts
 
 
 def _run(

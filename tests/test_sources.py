@@ -248,7 +248,7 @@ def test_cifar_binary(tmp_path, cifar):
         open_source(tmp_path / "c10")
 
 
-@pytest.mark.parametrize("kind", ["python 2", "protocol 3", "protocol 4"])
+@pytest.mark.parametrize("kind", ["python 2", "protocol 2", "protocol 3", "protocol 4"])
 def test_cifar_python(tmp_path, cifar, kind):
     """The pickled versions, as downloaded and as Python 3 writes them again, without unpickling."""
     rows, pixels, labels, names = cifar
@@ -280,8 +280,12 @@ class Evil:
         lambda rows: pickle.dumps({"data": rows[:4], "labels": [0] * 5}, 4),
         lambda rows: pickle.dumps({"data": rows, "labels": [0, 0, 0, 0, 9]}, 4),
         lambda rows: pickle.dumps({"data": rows, "labels": "00000"}, 4),
+        lambda rows: pickle.dumps({"data": rows, "labels": [0] * 5}, 4).replace(b"M\x00\x0c", b"M\x01\x0c"),
         lambda rows: python_2({"data": rows, "labels": [0] * 5})[:9000],
         lambda rows: b"\x80\x02h\x05.",
+        lambda rows: b"\x80\x02K\x01r\xff\xff\xff\x7f.",  # a place in the memo that takes 16 GB if it is believed
+        lambda rows: b"cnumpy\nndarray\n)R}X\x01\x00\x00\x00aK\x01sb.",
+        lambda rows: b"\x80\x02cnumpy\ndtype\n}(X\x08\x00\x00\x00__code__K\x01u\x86b.",
         lambda rows: b"\x80\x04\x95" + b"\xff" * 8 + b".",
         lambda rows: b"e.",
         lambda rows: b"",

@@ -15,7 +15,7 @@ from augcache.errors import SourceError
 from augcache.paths import is_there
 from augcache.sources.annotations import file_item
 from augcache.sources.items import Item, Pictures, Views
-from augcache.sources.pickle_layout import Place, read_layout
+from augcache.sources.pickled import read_pickled
 from augcache.sources.regular import open_regular, read_regular
 
 SPLITS = ("train", "test", "unlabeled")
@@ -36,6 +36,8 @@ class _Batch:
         One a picture.
     transposed : bool
         Whether a plane is stored column by column.
+    rows : ndarray or None
+        uint8 (N, stride): the pictures, where the file has to be unpickled for them.
     """
 
     path: Path
@@ -44,19 +46,27 @@ class _Batch:
     stride: int
     labels: list[str]
     transposed: bool = False
+    rows: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PackedItem(Item):
-    """A picture inside a file of many."""
+    """A picture inside a file of many; `data` has its bytes where they are known already."""
 
     path: str = ""
     offset: int = 0
     side: int = 32
     transposed: bool = False
+    data: bytes = b""
 
     def load(self) -> Views:
         """Read the picture's bytes and bring them into the usual order."""
+        data = self.data or self._read()
+        planes = np.frombuffer(data, np.uint8).reshape(3, self.side, self.side)
+        pixels = np.ascontiguousarray(planes.transpose(2, 1, 0) if self.transposed else planes.transpose(1, 2, 0))
+        return Views(pixels, pixels, xxhash.xxh3_128_digest(data))
+
+    def _read(self) -> bytes:
         count = 3 * self.side * self.side
         try:
             with open_regular(self.path) as file:
@@ -66,9 +76,7 @@ class PackedItem(Item):
             raise SourceError(f"cannot be read: {error.strerror or error}") from error
         if len(data) < count:
             raise SourceError("the file ends within this picture")
-        planes = np.frombuffer(data, np.uint8).reshape(3, self.side, self.side)
-        pixels = np.ascontiguousarray(planes.transpose(2, 1, 0) if self.transposed else planes.transpose(1, 2, 0))
-        return Views(pixels, pixels, xxhash.xxh3_128_digest(data))
+        return data
 
 
 class Packed(Pictures):
@@ -108,6 +116,7 @@ class Packed(Pictures):
                 yield PackedItem(
                     f"{batch.path.name}/{index:06d}", label, state.size, state.mtime_ns,
                     os.path.abspath(batch.path), batch.start + index * batch.stride, batch.side, batch.transposed,
+                    b"" if batch.rows is None else batch.rows[index].tobytes(),
                 )  # fmt: skip  # one field of the base a word
 
     def __repr__(self) -> str:
@@ -206,7 +215,7 @@ def _stl(root: Path, split: str) -> _Batch:
 
 
 def _pickled_names(path: Path, key: str) -> list[str]:
-    names = read_layout(_read(path), str(path)).get(key)
+    names = read_pickled(_read(path), str(path)).get(key)
     if not isinstance(names, list):
         raise SourceError(f"{path}: it has no {key!r}")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
@@ -214,10 +223,10 @@ def _pickled_names(path: Path, key: str) -> list[str]:
 
 def _pickled(path: Path, names: list[str], key: str) -> _Batch:
     """CIFAR's Python version: all labels, and all pictures as rows of one array."""
-    layout = read_layout(_read(path), str(path))
-    numbers, place = layout.get(key), layout.get("data")
-    if not isinstance(numbers, list) or not isinstance(place, Place):
+    members = read_pickled(_read(path), str(path))
+    numbers, rows = members.get(key), members.get("data")
+    if not isinstance(numbers, list) or not isinstance(rows, np.ndarray):
         raise SourceError(f"{path}: it has no {key!r} or no 'data'; is it a batch of CIFAR's Python version?")
-    if place.length != len(numbers) * 3072:
-        raise SourceError(f"{path}: {place.length} bytes of pictures for {len(numbers)} labels; download it again")
-    return _Batch(path, 32, place.start, 3072, _named(numbers, names, path))
+    if rows.shape != (len(numbers), 3072):
+        raise SourceError(f"{path}: pictures of shape {rows.shape} for {len(numbers)} labels; download it again")
+    return _Batch(path, 32, 0, 3072, _named(numbers, names, path), rows=rows)

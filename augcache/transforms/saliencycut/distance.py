@@ -99,18 +99,7 @@ def _unlike_border(lab: np.ndarray) -> np.ndarray:
 @kernel
 def _mahalanobis(lab, side):  # type: ignore[no-untyped-def]  # numba infers
     """Distance of each pixel from the colours of a side, in that side's own spread."""
-    mean, spread = np.zeros(3), np.zeros((3, 3))
-    height, width, _ = side.shape
-    number = height * width
-    for y in range(height):
-        for x in range(width):
-            for c in range(3):
-                mean[c] += side[y, x, c] / number
-    for y in range(height):
-        for x in range(width):
-            for c in range(3):
-                for d in range(3):
-                    spread[c, d] += (side[y, x, c] - mean[c]) * (side[y, x, d] - mean[d]) / number
+    mean, spread = _mean_and_spread(side)
     for c in range(3):
         spread[c, c] += RIDGE
     inverse = _inverse(spread)
@@ -124,6 +113,24 @@ def _mahalanobis(lab, side):  # type: ignore[no-untyped-def]  # numba infers
                     total += (lab[y, x, c] - mean[c]) * inverse[c, d] * (lab[y, x, d] - mean[d])
             result[y, x] = np.sqrt(max(total, 0.0))
     return result
+
+
+@kernel
+def _mean_and_spread(side):  # type: ignore[no-untyped-def]  # numba infers
+    """Mean (3,) and covariance (3, 3) of the colours of a side."""
+    mean, spread = np.zeros(3), np.zeros((3, 3))
+    height, width, _ = side.shape
+    number = height * width
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                mean[c] += side[y, x, c] / number
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                for d in range(3):
+                    spread[c, d] += (side[y, x, c] - mean[c]) * (side[y, x, d] - mean[d]) / number
+    return mean, spread
 
 
 @kernel

@@ -251,31 +251,46 @@ def _adopt(state, step, lost, orphans, clock, queue, tail):  # type: ignore[no-u
         i += 1
         if state[u64(node + PARENT)] != ORPHAN:  # it has since become a root
             continue
-        side = state[u64(node + TREE)]
-        best, best_dist = NONE, 2147483647
-        for d in range(8):
-            near = node + step[d]
-            if state[u64(near + TREE)] == side and state[u64(near + 7 - d if side == SOURCE else node + d)] != 0:
-                dist = _root_distance(state, step, near, clock)
-                if 0 <= dist < best_dist:
-                    best, best_dist = d, dist
+        best, best_dist = _nearest_parent(state, step, node, clock)
         if best != NONE:
             state[u64(node + PARENT)] = best
             state[u64(node + STAMP)] = clock
             state[u64(node + DIST)] = best_dist + 1
-            continue
-        state[u64(node + TREE)] = FREE
-        state[u64(node + PARENT)] = NONE
-        for d in range(8):
-            near = node + step[d]
-            if state[u64(near + TREE)] == side:
-                if state[u64(near + 7 - d if side == SOURCE else node + d)] != 0:
-                    tail = _activate(state, near, queue, tail)
-                if state[u64(near + PARENT)] == 7 - d:
-                    state[u64(near + PARENT)] = ORPHAN
-                    lost[orphans] = near
-                    orphans += 1
+        else:
+            orphans, tail = _set_free(state, step, node, lost, orphans, queue, tail)
     return tail
+
+
+@kernel
+def _nearest_parent(state, step, node, clock):  # type: ignore[no-untyped-def]  # numba infers
+    """Direction of the neighbour of a node's tree that is nearest to the terminal, or NONE; and its distance."""
+    side = state[u64(node + TREE)]
+    best, best_dist = NONE, 2147483647
+    for d in range(8):
+        near = node + step[d]
+        if state[u64(near + TREE)] == side and state[u64(near + 7 - d if side == SOURCE else node + d)] != 0:
+            dist = _root_distance(state, step, near, clock)
+            if 0 <= dist < best_dist:
+                best, best_dist = d, dist
+    return best, best_dist
+
+
+@kernel
+def _set_free(state, step, node, lost, orphans, queue, tail):  # type: ignore[no-untyped-def]  # numba infers
+    """Take a node out of its tree: its children become orphans, and neighbours that can reach it active."""
+    side = state[u64(node + TREE)]
+    state[u64(node + TREE)] = FREE
+    state[u64(node + PARENT)] = NONE
+    for d in range(8):
+        near = node + step[d]
+        if state[u64(near + TREE)] == side:
+            if state[u64(near + 7 - d if side == SOURCE else node + d)] != 0:
+                tail = _activate(state, near, queue, tail)
+            if state[u64(near + PARENT)] == 7 - d:
+                state[u64(near + PARENT)] = ORPHAN
+                lost[orphans] = near
+                orphans += 1
+    return orphans, tail
 
 
 @kernel
