@@ -72,7 +72,8 @@ class SaliencyLookup:
     ) -> None:
         store = store if isinstance(store, Store) else Store(store)
         rule = None if jitter is None else jitter.rule
-        self.lookup = Lookup(store, choose_recipe(store, view, recipe), view, p, rule, on_miss)
+        chosen = choose_recipe(store, view, recipe)
+        self.lookup = Lookup(store, chosen, view, p, rule, on_miss, is_named=isinstance(recipe, Recipe))
         self._misses = Misses()
 
     def __call__(self, image: Any) -> Any:

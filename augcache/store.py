@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from augcache import codec
+from augcache import codec, trust
 from augcache.environment import Environment, Transaction, shared
 from augcache.errors import CorruptError, RecipeError, StoreError
 from augcache.info import RecipeInfo, StoreInfo
@@ -90,7 +90,8 @@ class Store:
             raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
         self.path = Path(path)
         self.mode = mode
-        if mode == "w" and not (self.path / "data.mdb").exists():
+        trust.check_name(self.path)
+        if mode == "w" and not os.path.exists(self.path / "data.mdb"):
             _make(self.path)
         _check_path(self.path)
         self._env = shared(self.path, writable=mode == "w")
@@ -331,15 +332,16 @@ class Store:
 
 def _check_path(path: Path) -> None:
     """Raise `StoreError` unless a store may be at `path`."""
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
-    if not (path / "data.mdb").exists():
-        what = "not an augcache store" if path.exists() else "no store there"
-        beside = path.with_name(path.name + SUFFIX)
-        if (beside / "data.mdb").exists():
+    if not os.path.exists(path / "data.mdb"):
+        trust.check_reachable(path)
+        what = "not an augcache store" if os.path.exists(path) else "no store there"
+        beside = _named(path, lambda name: name + SUFFIX)
+        if beside is not None and os.path.exists(beside / "data.mdb"):
             raise StoreError(f"{path}: {what}; the store of this folder is {beside}")
-        folder = path if path.is_dir() else source_folder(path)
-        if folder is not None and folder.is_dir():
+        folder = path if os.path.isdir(path) else source_folder(path)
+        if folder is not None and os.path.isdir(folder):
             raise StoreError(
                 f"{path}: {what}; build the store of {folder} first, as by 'augcache build-saliency {folder}'"
             )
@@ -348,13 +350,22 @@ def _check_path(path: Path) -> None:
         )
 
 
+def _named(path: Path, rename: Callable[[str], str]) -> Path | None:
+    """Return the path with another last name; None where it has none, as ``/``, or would have none."""
+    if path.name in ("", ".."):  # ".", "..", "/"
+        path = Path(os.path.abspath(path))
+    name = rename(path.name) if path.name else ""
+    return path.with_name(name) if name else None
+
+
 def _make(path: Path) -> None:
     """Make an empty store: aside first, and then by one rename, so that nobody ever sees half of it."""
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
-    if path.exists() and any(path.iterdir()):
+    trust.check_reachable(path)
+    aside = _named(path, lambda name: f".{name}.{os.getpid()}")
+    if aside is None or (os.path.exists(path) and os.listdir(path)):
         raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         aside.mkdir(parents=True)
         environment = Environment(str(aside), writable=True)
@@ -370,7 +381,8 @@ def _make(path: Path) -> None:
 
 def source_folder(store: Path) -> Path | None:
     """Return the folder whose store this is by its name, or None where the name does not tell."""
-    return store.with_name(store.name.removesuffix(SUFFIX)) if store.name.endswith(SUFFIX) else None
+    whole = store if store.name not in ("", "..") else Path(os.path.abspath(store))
+    return _named(whole, lambda name: name.removesuffix(SUFFIX)) if whole.name.endswith(SUFFIX) else None
 
 
 def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Path:

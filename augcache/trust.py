@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 import struct
+from pathlib import Path
 
 from augcache.errors import StoreError
 
@@ -34,6 +35,25 @@ def check_files(folder: str) -> None:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); check its owner") from error
         if not stat.S_ISREG(mode):
             raise StoreError(f"{path}: not a plain file; a store has none such, do not use this one")
+
+
+def check_name(path: Path) -> None:
+    """Raise `StoreError` where LMDB cannot open a path whatever is there."""
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"{path}: LMDB opens no path that is not UTF-8; rename the folder, or give another") from error
+
+
+def check_reachable(path: Path) -> None:
+    """Raise `StoreError` where it cannot be told whether a store is at a path, as below a folder that is closed."""
+    try:
+        os.stat(path / "data.mdb")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:  # ValueError: a NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"{path}: no store can be opened there ({reason}); check the path and its owner") from error
 
 
 def state(data: str) -> bytes:
