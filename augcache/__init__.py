@@ -24,9 +24,9 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and {"augcache", "augcache
 
 from augcache._version import __version__
 
-# Not left to __getattr__: the function has the name of its module, which would come first. A library that is broken
-# is told of when it is needed, so that the command line can say it in one line.
-with contextlib.suppress(ImportError, OSError):
+# Not left to __getattr__: the function has the name of its module, which would come first. A library that is broken,
+# which may show as any error, is told of when it is needed, so that the command line can say it in one line.
+with contextlib.suppress(Exception):
     from augcache.build import build
 
 if TYPE_CHECKING:

@@ -38,11 +38,13 @@ def check_files(folder: str) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raise `StoreError` where LMDB cannot open a path whatever is there."""
+    """Raise `StoreError` where LMDB cannot open a path whatever is there: not UTF-8, or with a NUL."""
     try:
         os.path.realpath(path).encode()
-    except UnicodeEncodeError as error:
-        raise StoreError(f"{path}: LMDB opens no path that is not UTF-8; rename the folder, or give another") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{path}: no store can have this path ({error}); rename the folder, or give another"
+        ) from error
 
 
 def check_reachable(path: Path) -> None:

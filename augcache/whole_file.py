@@ -15,6 +15,8 @@ if sys.platform != "win32":
 _LONGEST = 200  # bytes of a name that leave room for what is put around it
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
+_OLD = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that nobody ever sees half of it, and an older one stays until the new one is whole.
@@ -42,16 +44,16 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     aside = _aside(target)
     file = _open_alone(aside, target)
     try:
-        try:
-            _write(file, data)
-            _keep_mode(file, target)
-        finally:
-            os.close(file)  # before the rename: some file systems tell only here that the disk is full
-        os.replace(aside, target)
+        _write(file, data)
+        _keep_mode(file, target)
+        os.close(os.dup(file))  # some file systems tell only at a close that the disk is full
+        os.replace(aside, target)  # before the lock goes: without it the file aside is taken for a killed run's
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(aside)
         raise
+    finally:
+        os.close(file)
 
 
 def replaceable(path: str | os.PathLike[str]) -> str | None:
@@ -81,11 +83,14 @@ def _aside(target: str) -> str:
 def _open_alone(aside: str, target: str) -> int:
     """Make the file aside, for this process alone; one that a killed run has left is removed first."""
     while True:
+        is_new = not os.path.lexists(aside)
         try:
-            file, is_new = os.open(aside, _NEW, 0o666), True
+            file = os.open(aside, _NEW if is_new else _OLD, 0o666)
         except FileExistsError:
-            file, is_new = os.open(aside, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)), False
+            continue
         except FileNotFoundError as error:
+            if os.path.isdir(os.path.dirname(target) or os.curdir):
+                continue
             raise FileNotFoundError(error.errno, "its folder is not there", target) from error
         try:
             _lock(file, target)
