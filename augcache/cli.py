@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -186,6 +187,8 @@ def _build(
     **options: Any,
 ) -> int:
     check_opencv()
+    if recipe.name == "saliencycut":
+        importlib.import_module("augcache.kernel")  # numba, for the same reason
     how = {name: options.pop(name) for name in ("workers", "backend", "scheduler", "shard", "limit", "level")}
     pictures, path = _source(**options)
     return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how, **(run_options or {}))

@@ -30,7 +30,7 @@ def require(module: str, extra: str, what: str) -> Any:
 
 
 def check_opencv() -> None:
-    """Raise `AugcacheError` where OpenCV is missing, or a mere remainder; without importing it, which takes long.
+    """Import OpenCV, in a command that needs it; raises `AugcacheError` where it is missing, or a mere remainder.
 
     Its four packages (with or without "contrib" and "headless") all install the folder ``cv2``. Removing one of them
     takes the files of the others along, and leaves a folder that can be imported and holds nothing.
@@ -43,6 +43,7 @@ def check_opencv() -> None:
             "OpenCV's files are gone, as happens where another OpenCV package was uninstalled: "
             "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
         )
+    importlib.import_module("cv2")  # broken, it is one error here, and not one for each picture
 
 
 def broken_import(error: BaseException) -> str | None:

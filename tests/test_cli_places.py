@@ -184,7 +184,7 @@ def test_any_encoding_and_width(store, pictures):
     assert shell("augcache build pictures --transform toy:toy --workers 0 --quiet", store)[0] == 4
     for env in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}, {"COLUMNS": "10"}):
         for command in ("failures $S", "info $S", "verify $S", "--help", "report $S -o bild_ä.html"):
-            status, out, err = shell(f"augcache {command}", store, **env)
+            status, _, err = shell(f"augcache {command}", store, **env)
             assert status == 0, err
         assert "a/bild_" in shell("augcache failures $S", store, **env)[1]
     assert shell("augcache failures $S", store, PYTHONIOENCODING="ascii")[1].startswith("a/bild_\\xe4.png\t")
@@ -291,7 +291,7 @@ def test_a_store_chooses_no_code(store, tmp_path):
     ("module", "body"),
     [
         ("lmdb", "1 / 0"),
-        ("numba", "import nothing_here"),
+        ("numba", "raise RuntimeError"),
         *((name, "import ctypes; ctypes.CDLL('libnothing_here.so.9')") for name in ("cv2", "click", "PIL", "lmdb")),
     ],
 )
@@ -413,7 +413,7 @@ def test_an_output_that_cannot_be(store, tmp_path, output):
 
 
 def test_killed_and_concurrent_writers(tmp_path):
-    """What killed writers leave does not pile up; of two at once each result is whole, and the one that waits says so."""
+    """What killed writers leave does not pile up; of several at once every result is whole."""
     from augcache.whole_file import write_whole
 
     target = tmp_path / "r.html"
