@@ -14,13 +14,20 @@ Examples
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and {"augcache", "augcache.cli"} & set(sys.orig_argv):
+    del sys.path[0]  # `python -m augcache`: the current folder, where a stranger's cv2.py may lie
 
 from augcache._version import __version__
 
-# Not left to __getattr__: the function has the name of its module, which would come first.
-from augcache.build import build
+# Not left to __getattr__: the function has the name of its module, which would come first. A library that is broken,
+# which may show as any error, is told of when it is needed, so that the command line can say it in one line.
+with contextlib.suppress(Exception):
+    from augcache.build import build
 
 if TYPE_CHECKING:
     from augcache.cached import CachedImages
@@ -45,6 +52,7 @@ _HOMES = {
     "SaliencyLookup": "dataset",
     "Store": "store",
     "VideoFrames": "clips",
+    "build": "build",
     "content_key": "keys",
     "transform": "recipe",
 }

@@ -1,5 +1,5 @@
 """``python -m augcache``."""
 
-from augcache.cli import main
+from augcache.cli_main import main
 
 main()

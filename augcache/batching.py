@@ -14,7 +14,8 @@ from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source
 from augcache.recipe import Recipe
 from augcache.report import Times
-from augcache.store import Batch, Store, store_path
+from augcache.store import Batch, Store
+from augcache.store_path import store_path
 from augcache.workers import Pool
 
 log = logging.getLogger("augcache")

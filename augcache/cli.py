@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
-import signal
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,23 @@ import click
 
 from augcache import __version__
 from augcache.build import build
-from augcache.cli_common import BUG, ERROR, INTERRUPTED, OK, USAGE, run_build, running, say, stacked, verbose_option
+from augcache.cli_common import PATH, look_here, run_build, running, stacked, verbose_option
+from augcache.cli_main import main
 from augcache.cli_upkeep import COMMANDS
-from augcache.errors import AugcacheError
+from augcache.extras import check_opencv
 from augcache.recipe import Recipe
 from augcache.report import Report
 from augcache.sources import MadeDataset, Pictures
-from augcache.store import store_path
+from augcache.store_path import store_path
 from augcache.stored import open_pictures
 
+__all__ = ["cli", "main"]
+
 _building = stacked(
-    click.argument("src", metavar="SRC", required=False, type=click.Path()),
+    click.argument("src", metavar="SRC", required=False, type=PATH),
     click.option("--dataset", metavar="MODULE:FUNCTION", help="Instead of SRC: a map-style data set; needs --store."),
     click.option(
-        "--annotations", type=click.Path(), metavar="FILE", help="Annotations of COCO's or iNaturalist's form, for SRC."
+        "--annotations", type=PATH, metavar="FILE", help="Annotations of COCO's or iNaturalist's form, for SRC."
     ),
     click.option("--keep", multiple=True, metavar="FIELD=A,B", help="Only categories of which this holds."),
     click.option("--split", help="Of CIFAR or STL-10: train, test or unlabeled.  [default: train]"),
@@ -69,6 +70,7 @@ def build_saliency(method: str, fast: bool, **options: Any) -> int:
 @click.option("-o", "--option", "parameters", multiple=True, metavar="KEY=VALUE", help="A parameter; may be repeated.")
 def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> int:
     """Compute any transform of every picture under SRC."""
+    look_here()
     return _build(Recipe(transform, **dict(map(_parameter, parameters))), **options)
 
 
@@ -86,7 +88,7 @@ def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> in
 )
 @click.option(
     "--masks",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     help="Label images of the pictures' names, resized with nearest neighbour.",
 )
@@ -103,7 +105,8 @@ def resize_copies(
 
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
     """
-    from augcache.resize import resize  # cv2, only here
+    check_opencv()
+    from augcache.resize import resize
 
     width, height = _size(size)
     if mask_orientation is not None and options["masks"] is None:
@@ -115,7 +118,7 @@ def resize_copies(
 
 
 @cli.command("extract-frames", short_help="Chosen frames of every video under SRC.")
-@click.argument("src", type=click.Path())
+@click.argument("src", type=PATH)
 @click.option("--every", type=click.IntRange(min=1), help="Frames 0, N, 2N ... of each video.")
 @click.option("--seconds", type=float, help="The first frame at or after each of 0, S, 2S ... seconds.")
 @click.option("--keyframes", is_flag=True, help="The key frames.")
@@ -139,7 +142,8 @@ def extract(src: str, every: int | None, size: str, store: str | None, timeout: 
 
     Frame k is the k-th frame that a full decode presents. Give one of --every, --seconds and --keyframes.
     """
-    from augcache.frames import Videos, extract_frames  # cv2, only here
+    check_opencv()
+    from augcache.frames import Videos, extract_frames
 
     width, height = (0, 0) if size == "native" else _size(size)
     names = ("seconds", "keyframes", "start", "end", "max_frames", "anchors", "gap", "fit")
@@ -173,11 +177,13 @@ def _source(src: str | None, dataset: str | None, store: str | None, **options: 
         raise click.UsageError("Missing argument 'SRC'." if src is None else "give SRC or --dataset, not both")
     if dataset is None:
         assert src is not None  # one of the two
-        return open_pictures(src, **options), store_path(src, store)
+        path = store_path(src, store)  # first: listing a large folder takes long
+        return open_pictures(src, **options), path
     if any(options.values()):
         raise click.UsageError("--dataset goes without --annotations, --keep, --split and --masks")
     if not (store or os.environ.get("AUGCACHE_STORE")):
         raise click.UsageError("--dataset has no folder to put a store beside: give --store")
+    look_here()
     return MadeDataset(dataset), store_path("", store)
 
 
@@ -190,6 +196,9 @@ def _build(
     run_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> int:
+    check_opencv()
+    if recipe.name == "saliencycut":
+        importlib.import_module("augcache.kernel")  # numba, for the same reason
     how = {name: options.pop(name) for name in ("workers", "backend", "scheduler", "shard", "limit", "level")}
     pictures, path = _source(**options)
     return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how, **(run_options or {}))
@@ -199,38 +208,3 @@ for _command in COMMANDS:
     cli.add_command(_command)
 for _command in cli.commands.values():
     verbose_option(_command)
-
-
-def main() -> None:
-    """Run the command line; the one place where errors become messages and exit codes."""
-    # A console script does not look for modules where it is run, but --transform mypkg.mod:fn must find them.
-    sys.path.insert(0, os.getcwd())
-    # Batch systems stop a job so. Not the handler of SIGINT: a shell has it ignored in what it starts with '&'.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        code = cli(standalone_mode=False)
-    except click.UsageError as error:
-        error.show()
-        code = USAGE
-    except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
-        code = INTERRUPTED
-    except click.ClickException as error:
-        say(f"augcache: {error.format_message()}")
-        code = ERROR
-    except AugcacheError as error:
-        say(f"augcache: {error}")
-        code = ERROR
-    except BrokenPipeError:
-        # The reader of our output has gone, as `head` does; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = OK
-    except Exception:  # noqa: BLE001  # the boundary: whatever is left is a bug, and says so
-        traceback.print_exc()
-        say("augcache: this is a bug; please report it with the lines above")
-        code = BUG
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

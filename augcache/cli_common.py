@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from typing import Any
 
 import click
 
+from augcache.cli_main import INTERRUPTED, OK, SOME_FAILED, say
 from augcache.engines import BACKENDS
 from augcache.recipe import Recipe
 from augcache.report import Progress, Report
-from augcache.words import date_text, duration_text, pace_text, short_path, size_text
-
-OK, ERROR, USAGE, BUG, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+from augcache.whole_file import replaceable
+from augcache.words import date_text, duration_text, pace_text, printable, short_path, size_text
 
 Command = Callable[..., Any]
 
@@ -34,9 +35,20 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return add
 
 
+class _Path(click.Path):
+    """A path; an empty one is a variable that is not set, and would stand for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("the path is empty; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(readable=False)  # what cannot be read is told by who reads it
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
-store_argument = click.argument("store", type=click.Path())  # a path, so that a shell can complete it
+store_argument = click.argument("store", type=PATH)  # a path, so that a shell can complete it
 
 
 def _shard(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -49,7 +61,7 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
 
 
 running = stacked(
-    click.option("--store", type=click.Path(), help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
+    click.option("--store", type=PATH, help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
     click.option(
         "--workers",
         type=click.IntRange(min=0),
@@ -106,12 +118,12 @@ def run_build(
         return INTERRUPTED
     if as_json or quiet or not sys.stdout.isatty():
         print_result(report, as_json)  # on a terminal the summary says the same
-    if not quiet:
-        say(summary(report))
+    for line in () if quiet else summary(report):
+        say(line)
     return SOME_FAILED if report.failed else OK
 
 
-def summary(report: Report) -> str:
+def summary(report: Report) -> list[str]:
     """Say in two or three lines what was done and what can be done next."""
     store, pace = short_path(report.store), pace_text(report.computed, 0, report.seconds)
     lines = [
@@ -124,7 +136,7 @@ def summary(report: Report) -> str:
         lines.append(f"Why they failed: augcache failures {store}")
     if report.computed + report.reused:
         lines.append(f"Look at it: augcache report {store} -o report.html")
-    return "\n".join(lines)
+    return lines
 
 
 def watched(what: str, run: Callable[..., Any], *arguments: Any, quiet: bool, **options: Any) -> Any:
@@ -135,17 +147,39 @@ def watched(what: str, run: Callable[..., Any], *arguments: Any, quiet: bool, **
         return run(*arguments, progress=progress, **options)
 
 
+def tell(*cells: str) -> None:
+    """Print one line of data on stdout, with tabs between its cells; nothing in them can forge another."""
+    print("\t".join(map(printable, cells)))
+
+
+def tell_json(values: Any) -> None:
+    """Print JSON on stdout; a number that JSON lacks, which only a stranger's store holds, becomes null."""
+    print(json.dumps(json.loads(json.dumps(values), parse_constant=lambda _: None), indent=2))
+
+
+def tell_file(path: str) -> None:
+    """Print the name of a file that was written, unless it is stdout or the like, which has the data already."""
+    if os.path.isfile(path) and replaceable(path) is not None:
+        tell(path)
+
+
 def print_result(result: Any, as_json: bool) -> None:
     """Print a dataclass on stdout."""
     values = dataclasses.asdict(result)
     if as_json:
-        click.echo(json.dumps(values, indent=2))
+        tell_json(values)
         return
     for name, value in values.items():
         rows = value if isinstance(value, list) else None
-        click.echo(f"{name}: {_text(name, value) if rows is None else ''}".rstrip())
+        tell(f"{name}: {_text(name, value) if rows is None else ''}".rstrip())
         for row in rows or ():
-            click.echo("  - " + "\n    ".join(f"{key}: {_text(key, entry)}" for key, entry in row.items()))
+            for number, (key, entry) in enumerate(row.items()):
+                tell(f"  {' ' if number else '-'} {key}: {_text(key, entry)}")
+
+
+def look_here() -> None:
+    """Find modules of the current folder, too, after those that are installed; for code that the user has named."""
+    sys.path.append(os.getcwd())
 
 
 def _text(name: str, value: Any) -> str:
@@ -159,7 +193,7 @@ def _text(name: str, value: Any) -> str:
 
 
 class _ToStderr(logging.Handler):
-    """Log lines as messages: through click, which finds the stderr of the moment, so a live bar stays whole."""
+    """Log lines as messages, on the stderr of the moment, so a live bar stays whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))
@@ -181,8 +215,3 @@ verbose_option = click.option(
     callback=_log,
     help="Log what is done on stderr; -vv each commit, too.",
 )
-
-
-def say(text: str) -> None:
-    """Print a message on stderr."""
-    click.echo(text, err=True)

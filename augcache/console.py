@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ def show(what: str, *, quiet: bool = False, start: str = "starting") -> Iterator
         with shown.bar:
             yield shown
     else:
-        yield _Lines(what, console, start)
+        yield _Lines(what, start)
 
 
 class _Pace:
@@ -51,7 +52,7 @@ class _Bar:
 
     def __init__(self, what: str, console: Console, start: str) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[pace]}"),
@@ -70,8 +71,8 @@ class _Bar:
 class _Lines:
     """A line every `PLAIN_SECONDS`, for logs and pipes."""
 
-    def __init__(self, what: str, console: Console, start: str) -> None:
-        self.what, self.console, self.pace = what, console, _Pace(start)
+    def __init__(self, what: str, start: str) -> None:
+        self.what, self.pace = what, _Pace(start)
         self.last = time.monotonic()
 
     def __call__(self, counts: Progress) -> None:
@@ -81,4 +82,4 @@ class _Lines:
         self.last = now
         failed = f"{counts.failed} failed" if counts.failed else ""
         parts = (f"{self.what}: {counts.done}/{counts.total}", pace, failed)
-        self.console.print(", ".join(filter(None, parts)), highlight=False, soft_wrap=True)
+        print(", ".join(filter(None, parts)), file=sys.stderr)

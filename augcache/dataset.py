@@ -22,7 +22,8 @@ from augcache.recipe import Recipe
 from augcache.recolour import PaletteJitter
 from augcache.sample import OUTPUTS, Sample, output_of
 from augcache.sources import read_regular
-from augcache.store import Store, store_path
+from augcache.store import Store
+from augcache.store_path import store_path
 from augcache.stored import is_store
 
 
@@ -73,7 +74,8 @@ class SaliencyLookup:
     ) -> None:
         store = store if isinstance(store, Store) else Store(store)
         rule = None if jitter is None else jitter.rule
-        self.lookup = Lookup(store, choose_recipe(store, view, recipe), view, p, rule, on_miss)
+        chosen = choose_recipe(store, view, recipe)
+        self.lookup = Lookup(store, chosen, view, p, rule, on_miss, is_named=isinstance(recipe, Recipe))
         self._misses = Misses()
 
     def __call__(self, image: Any) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
 import os
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +34,15 @@ from augcache.shards import SHARD_PICTURES, Sample, import_arrow, parquet_shard,
 from augcache.store import Store
 from augcache.transforms.resize import pixels
 from augcache.views import NEEDS, render
+from augcache.whole_file import write_whole
+
+if sys.platform != "win32":
+    import fcntl
 
 VIEWS = (*NEEDS, "image")
 FORMATS = ("png", "webdataset", "parquet")
-_MARK, _INDEX = "export.json", "index.json"
+_MARK, _INDEX = "_export.json", "index.json"  # readers of a folder of parquet files pass over a name that starts with _
+_LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
 _TOGETHER = 64  # pictures encoded at a time
 
 
@@ -86,8 +95,9 @@ def export(
         there are at most 256; "saliency" and "cut" are grey; "image" is a resized copy. Default: segments, or image in
         a store that has none.
     format : {"png", "webdataset", "parquet"}
-        A folder ``CLASS/KEY.png`` with ``index.json``; tar shards for WebDataset; or parquet files, which
-        ``datasets.load_dataset("parquet", data_dir=...)`` reads with pictures and class labels.
+        A folder ``CLASS/KEY.png`` with ``index.json``, which has the source and the class of each; tar shards for
+        WebDataset; or parquet files, which ``datasets.load_dataset("parquet", data_dir=...)`` reads with pictures and
+        class labels, and ``pandas.read_parquet(directory)`` as a table.
     recipe : str, optional
         Start of a recipe's digest, where the store holds several that fit.
     source : path-like, optional
@@ -119,11 +129,14 @@ def export(
     if not rows:
         raise StoreError(f"{store.path}: no pictures in its manifest; build it from a folder first")
     folder = originals_folder(store.path, source) if view == "cutout" else None
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise StoreError(f"{directory}: a file, not a folder; give another name for the export")
     work = _Export(store, Path(directory), chosen, view, format, rows, folder, Progress(len(rows)), progress)
     try:
-        work.run()
+        with _alone(work.directory):
+            work.run()
     except OSError as error:
-        reason = f"{error.strerror or error}; what is finished is kept, run the same command again"
+        reason = f"{error.strerror or error}; what is finished is kept, mend that and run the same command again"
         raise StoreError(f"{directory}: cannot be written: {reason}") from error
     counts = work.counts
     return Exported(
@@ -182,30 +195,43 @@ class _Export:
                 raise StoreError(f"{self.directory}: holds other things; give a new folder") from None
         except ValueError as error:
             raise StoreError(f"{self.directory}: {_MARK} is damaged; give a new folder") from error
-        self.directory.mkdir(parents=True, exist_ok=True)
         if found.get("pictures") != pictures:
             for shard in [*self.directory.glob("*.tar"), *self.directory.glob("*.parquet")]:
                 shard.unlink()  # numbered by place, and the places are others now
-        _write(self.directory / _MARK, json.dumps({**mark, "pictures": pictures}, indent=2).encode())
+        write_whole(self.directory / _MARK, json.dumps({**mark, "pictures": pictures}, indent=2).encode())
         return found.get("pictures") == pictures
 
     # -- formats --------------------------------------------------------------------------------------------
 
     def write_pictures(self) -> None:
-        index = []
+        index, folders, taken = [], _folders(self.classes), Counter[str]()
         for group in _groups(list(enumerate(self.rows)), _TOGETHER):
-            files = [self.directory / _folder_name(row.label) / f"{row.key.hex()}.png" for _, row in group]
-            fresh = [not file.exists() for file in files]
+            files = []
+            for _, row in group:
+                name = f"{folders[row.label]}/{row.key.hex()}".lstrip("/")
+                taken[name] += 1  # the same pixels under several names of one class: a file each
+                files.append(self.directory / (name + (f"-{taken[name]}.png" if taken[name] > 1 else ".png")))
+            fresh = [not _is_whole(file) for file in files]
             for is_fresh, file, data in zip(fresh, files, self.encode(group, fresh), strict=True):
                 if is_fresh:
                     file.parent.mkdir(exist_ok=True)
-                    _write(file, data)
+                    write_whole(file, data)
             index += [
-                {"file": str(file.relative_to(self.directory)), **_about(row)}
+                {"file": file.relative_to(self.directory).as_posix(), **_about(row)}
                 for file, (_, row) in zip(files, group, strict=True)
             ]
             self.report(sum(fresh), len(group))
-        _write(self.directory / _INDEX, json.dumps(index, indent=1).encode())
+        self.remove_others({line["file"] for line in index})
+        write_whole(self.directory / _INDEX, json.dumps(index, indent=1).encode())
+
+    def remove_others(self, files: set[str]) -> None:
+        """Remove pictures of an earlier run that are no longer in the manifest, or are of another class by now."""
+        for folder in ("", *(path.name for path in self.directory.iterdir() if path.is_dir())):
+            for name in os.listdir(self.directory / folder):
+                if re.fullmatch(r"[0-9a-f]{32}(-\d+)?\.png", name) and f"{folder}/{name}".lstrip("/") not in files:
+                    (self.directory / folder / name).unlink()
+            if folder and not os.listdir(self.directory / folder):
+                (self.directory / folder).rmdir()
 
     def write_shards(self, *, keep: bool) -> None:
         shards = list(_groups(list(enumerate(self.rows)), SHARD_PICTURES))
@@ -223,9 +249,9 @@ class _Export:
                     samples.append(Sample(place, data, self.targets[row.label], _about(row)))
                 self.report(len(some), len(some))
             is_tar = self.format == "webdataset"
-            _write(file, tar_shard(samples) if is_tar else parquet_shard(samples, self.classes))
+            write_whole(file, tar_shard(samples) if is_tar else parquet_shard(samples, self.classes))
         if self.format == "webdataset":
-            _write(self.directory / "classes.json", json.dumps(self.classes, indent=1).encode())
+            write_whole(self.directory / "classes.json", json.dumps(self.classes, indent=1).encode())
 
     # -- pictures -------------------------------------------------------------------------------------------
 
@@ -277,18 +303,57 @@ def _about(row: Source) -> dict[str, Any]:
     return about if row.frame is None else {**about, "frame": row.frame, "seconds": row.seconds}
 
 
+def _folders(labels: Iterable[str]) -> dict[str, str]:
+    """Give each class a folder of its own: its name where that serves, else what is left of it with a part of its hash.
+
+    Labels come from the store, and must neither lead out of the directory nor share a folder.
+    """
+    folders = {label: _folder_name(label) for label in labels}
+    if len(set(folders.values())) < len(folders):
+        raise StoreError(
+            "two classes have names that cannot be told apart as folders; use --format webdataset or parquet"
+        )
+    return folders
+
+
 def _folder_name(label: str) -> str:
-    """Folder of a class; labels come from the store, and must not lead out of the directory."""
-    return "".join(char if char.isalnum() or char in " -_.+,()" else "_" for char in label).lstrip(".")
+    name = "".join(char if char.isalnum() or char in " -_.+,()" else "_" for char in label).lstrip(".")
+    if name == label and len(name.encode()) <= _LONGEST_NAME and name not in (_MARK, _INDEX):
+        return name
+    digest = xxhash.xxh3_64_hexdigest(label.encode("utf-8", "surrogatepass"))
+    return f"{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file is there; one without bytes is what a power cut leaves."""
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Make a directory, and keep other exports out of it for as long as the block runs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{directory}: another export is writing there; wait for it, and run this again"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(file)
 
 
 def _groups(rows: list[tuple[int, Source]], size: int) -> Iterator[list[tuple[int, Source]]]:
     iterator = iter(rows)
     return iter(lambda: list(itertools.islice(iterator, size)), [])
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(data)
-    aside.replace(path)

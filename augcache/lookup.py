@@ -17,7 +17,7 @@ from augcache.jitter import Jitter
 from augcache.keys import ContentKey, content_key
 from augcache.lending import Lender
 from augcache.misses import Misses
-from augcache.recipe import Recipe, Record
+from augcache.recipe import Recipe, Record, is_installed
 from augcache.store import Store
 from augcache.stored import is_picture
 from augcache.views import NEEDS, check_view, fill_segments, index_map, render, segments, segments_image
@@ -35,6 +35,7 @@ class Lookup:
     p: float
     jitter: Jitter | None
     on_miss: str
+    is_named: bool = False  # whether the recipe is the caller's, and not one that the store names
     lender: Lender = field(default_factory=Lender, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +44,11 @@ class Lookup:
             raise RecipeError(f"p={self.p}: give a chance from 0 to 1")
         if self.on_miss not in ON_MISS:
             raise RecipeError(f"on_miss={self.on_miss!r}: give one of {', '.join(ON_MISS)}")
+        if self.on_miss == "compute" and not (self.is_named or is_installed(self.recipe.transform)):
+            raise RecipeError(
+                f"on_miss='compute' would run {self.recipe.transform}, which {self.store.path} names and which is no "
+                f"installed transform; if you trust it, give recipe=Recipe({self.recipe.transform!r}, ...)"
+            )
 
     def record(
         self, key: ContentKey, what: str, pixels: Callable[[], np.ndarray], misses: Misses | None = None

@@ -121,6 +121,7 @@ class Failure:
         """Read a row value back; raises `CorruptError`."""
         try:
             raw = json.loads(unseal(data))
+            str(raw["name"]).encode("utf-8", "surrogateescape")  # raises ValueError where no file can have this name
             return cls(str(raw["name"]), str(raw["reason"]), int(raw["size"]), int(raw["mtime_ns"]))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptError(f"failures: malformed row ({error!r})") from error

@@ -17,10 +17,11 @@ from augcache.listing import is_unchanged
 from augcache.manifest import DECODED, Source
 from augcache.paths import is_folder
 from augcache.pseudo_labels import is_pseudo_label
-from augcache.recipe import Recipe
+from augcache.recipe import Recipe, import_path, is_installed
 from augcache.resize import copy_item
 from augcache.sources import BrokenItem, FileItem, Folder, open_regular
-from augcache.store import Store, source_folder
+from augcache.store import Store
+from augcache.store_path import source_folder
 
 Row = tuple[bytes, Source]  # prefix and row of the manifest
 
@@ -37,7 +38,7 @@ def originals_folder(store: Path, source: str | os.PathLike[str] | None) -> Path
     return folder
 
 
-def recompute(store: Store, rows: Iterable[Row], folder: Path) -> Iterator[tuple[str, str]]:
+def recompute(store: Store, rows: Iterable[Row], folder: Path, recipes: Iterable[Recipe]) -> Iterator[tuple[str, str]]:
     """Compute entries anew in random order, and compare every byte of every array.
 
     Parameters
@@ -48,14 +49,15 @@ def recompute(store: Store, rows: Iterable[Row], folder: Path) -> Iterator[tuple
         Manifest rows to choose from.
     folder : Path
         Where the sources are. Those that changed or vanished are passed over, and so are video frames.
+    recipes : iterable of Recipe
+        Those that may be run. What a recipe names is imported, so a store alone must not choose them.
 
     Yields
     ------
     name, outcome : str
         Name of the source, and `SAME`, `DIFFERENT`, or why its recipe cannot be run; once for each such recipe.
     """
-    recipes = {recipe.digest: recipe for recipe in store.recipes()}
-    candidates = list(_candidates(recipes, rows))
+    candidates = list(_candidates({recipe.digest: recipe for recipe in recipes}, rows))
     broken: set[bytes] = set()
     for index in np.random.default_rng().permutation(len(candidates)):
         recipe, row = candidates[index]
@@ -82,6 +84,11 @@ def _candidates(recipes: dict[bytes, Recipe], rows: Iterable[Row]) -> Iterator[t
             # Of the recipes that key by their own output, copies alone can be made from one file.
             if recipe is not None and not is_pseudo_label(recipe) and (prefix != DECODED) == (recipe.name == "resize"):
                 yield recipe, row
+
+
+def trusted(recipe: Recipe, named: Iterable[str]) -> bool:
+    """Whether a recipe of a store may be run: it is an installed one, or its transform is among those named."""
+    return is_pseudo_label(recipe) or is_installed(recipe.transform) or recipe.transform in map(import_path, named)
 
 
 def _compute(recipe: Recipe, key: ContentKey, item: FileItem) -> bytes | None:

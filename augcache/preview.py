@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -20,10 +21,13 @@ from augcache.listing import from_manifest
 from augcache.lookup import gives
 from augcache.recipe import Recipe
 from augcache.sources import read_regular
-from augcache.store import Store, source_folder
+from augcache.store import Store
+from augcache.store_path import source_folder
 from augcache.stored import is_picture, lists_pictures
 from augcache.transforms.resize import pixels
 from augcache.views import render, segments
+from augcache.whole_file import replaceable, write_whole
+from augcache.words import printable
 
 COLUMNS = ("original", "saliency", "segments", "cut", "re-coloured 1", "re-coloured 2", "re-coloured 3")
 _TILE = (208, 160)  # pixels
@@ -67,6 +71,7 @@ def write_sheet(
     StoreError
         If the store holds nothing to show, or several kinds of it, or the sheet cannot be written.
     """
+    form = _format(output)
     # Saliency first: where frames or copies lie beside what was computed from them, they are its originals.
     kinds = [kind for kind in ("segments", "image") if any(gives(store, each, kind) for each in store.recipes())]
     chosen = choose(
@@ -80,11 +85,25 @@ def write_sheet(
         sheet = _table(store, chosen, count, folder)
     else:
         sheet = _grid(store, chosen, count * _GRID_COLUMNS)
+    data = io.BytesIO()
     try:
-        sheet.save(output)
+        sheet.save(data, form)
+        write_whole(output, data.getvalue())
     except (OSError, ValueError) as error:
-        raise StoreError(f"{output}: the sheet cannot be written ({error}); give a name such as sheet.png") from error
-    return str(output)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StoreError(f"{output}: the sheet cannot be written ({reason}); give a name such as sheet.png") from error
+    return os.fspath(output)
+
+
+def _format(output: str | os.PathLike[str]) -> str:
+    """Return the format that a name's suffix says; PNG for stdout and the like."""
+    suffix = os.path.splitext(os.fsdecode(output))[1].lower()
+    if not suffix and replaceable(output) is None and not os.path.isdir(output):
+        return "PNG"
+    form = Image.registered_extensions().get(suffix, "")
+    if form not in Image.SAVE:
+        raise StoreError(f"{output}: no picture format has the suffix {suffix!r}; give a name such as sheet.png")
+    return form
 
 
 def _spread(total: int, count: int) -> list[int]:
@@ -131,8 +150,9 @@ def _grid(store: Store, recipe: Recipe, count: int) -> Image.Image:
         size = (max(1, round(tile.width * scale)), max(1, round(tile.height * scale)))
         sheet.paste(tile.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS), (x, y))
         where = "" if row.frame is None else f"frame {row.frame}, {row.seconds:.1f} s"
-        draw.text((x, y + size[1] + 3), (row.name if len(row.name) < 26 else "..." + row.name[-23:]), _PALE, _font(12))
-        draw.text((x, y + size[1] + 17), where or row.label, _PALE, _font(12))
+        name = printable(row.name)
+        draw.text((x, y + size[1] + 3), (name if len(name) < 26 else "..." + name[-23:]), _PALE, _font(12))
+        draw.text((x, y + size[1] + 17), where or printable(row.label)[:40], _PALE, _font(12))
     return sheet
 
 
@@ -188,6 +208,7 @@ def _fit(picture: np.ndarray) -> tuple[int, int]:
 
 def _caption(name: str, record: Mapping[str, np.ndarray]) -> str:
     height, width = record["labels"].shape
+    name = printable(name)
     parts = [name if len(name) <= 60 else "..." + name[-57:], f"{width} x {height}"]
     parts.append(f"{len(record['palette'])} regions")
     if "cut" in record:

@@ -21,6 +21,8 @@ from augcache.errors import RecipeError
 Record = dict[str, np.ndarray]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+PLUG_INS = "augcache.transforms"  # the group of entry points of installed packages
+
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _BUILT_IN = re.compile(r"[a-z_]\w*")
 
@@ -79,6 +81,10 @@ def resolve(name: str) -> Callable[..., Record]:
     module_name, _, function_name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
+    except SyntaxError as error:
+        raise RecipeError(
+            f"transform {name!r}: {error.filename}, line {error.lineno}: {error.msg}; mend it, and run this again"
+        ) from error
     except ModuleNotFoundError as error:
         # A module that exists but lacks one of its own imports must not read as a typing error.
         if _BUILT_IN.fullmatch(name) and error.name == module_name:
@@ -107,6 +113,24 @@ def import_path(name: str) -> str:
     if _PATH.fullmatch(name):
         return name
     raise RecipeError(f"transform {name!r}: give a built-in name such as 'saliencycut', or 'package.module:function'")
+
+
+def is_installed(transform: str) -> bool:
+    """Whether a transform is one of augcache's own, or one that an installed package announces.
+
+    Only such may be run for a store that names them. An installed package announces its own by an entry point of the
+    group ``augcache.transforms``.
+
+    Parameters
+    ----------
+    transform : str
+        ``"package.module:function"``.
+    """
+    if re.fullmatch(r"augcache\.transforms\.([a-z_]\w*):\1", transform):
+        return True
+    from importlib import metadata  # slow to import
+
+    return any(entry.value.replace(" ", "") == transform for entry in metadata.entry_points(group=PLUG_INS))
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:

@@ -18,12 +18,13 @@ import numpy as np
 
 from augcache import codec
 from augcache.environment import Environment, Transaction, shared
-from augcache.errors import CorruptError, RecipeError, StoreError
+from augcache.errors import CorruptError, StoreError
 from augcache.info import RecipeInfo, StoreInfo
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
-from augcache.paths import absolute, is_folder, is_there
+from augcache.paths import is_there
 from augcache.recipe import Recipe
+from augcache.store_path import SUFFIX, check_name, check_path, is_taken, renamed
 from augcache.tables import (
     CHUNK,
     READABLE,
@@ -39,7 +40,6 @@ from augcache.tables import (
     put_records,
 )
 
-SUFFIX = ".augcache"
 Result = TypeVar("Result")
 
 
@@ -91,9 +91,10 @@ class Store:
             raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
         self.path = Path(path)
         self.mode = mode
+        check_name(self.path)
         if mode == "w" and not is_there(self.path / "data.mdb", StoreError):
             _make(self.path)
-        _check_path(self.path)
+        check_path(self.path)
         self._env = shared(self.path, writable=mode == "w")
         self._check_format()
 
@@ -330,38 +331,13 @@ class Store:
             start = rows[-1][0] + b"\0"  # the next possible key
 
 
-def _check_path(path: Path) -> None:
-    """Raise `StoreError` unless a store may be at `path`."""
-    taken = _is_folder(path)
-    if not is_there(path / "data.mdb", StoreError):
-        what = "not an augcache store" if taken else "no store there"
-        beside = path.parent / (path.name + SUFFIX)
-        if os.path.exists(beside / "data.mdb"):
-            raise StoreError(f"{path}: {what}; the store of this folder is {beside}")
-        folder = path if taken else source_folder(path)
-        if folder is not None and os.path.isdir(folder):
-            raise StoreError(
-                f"{path}: {what}; build the store of {folder} first, as by 'augcache build-saliency {folder}'"
-            )
-        raise StoreError(
-            f"{path}: {what}; check the path, or build one by 'augcache build-saliency FOLDER --store {path}'"
-        )
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a folder is there; raises `StoreError` for anything else that is."""
-    if is_there(path, StoreError) and not is_folder(path, StoreError):
-        raise StoreError(f"{path}: a file, not a store; a store is a folder such as name{SUFFIX}")
-    return is_there(path, StoreError)
-
-
 def _make(path: Path) -> None:
     """Make an empty store: aside first, and then by one rename, so that nobody ever sees half of it."""
-    if not path.name:
+    aside = renamed(path, lambda name: f".{name}.{os.getpid()}")
+    if aside is None:
         raise StoreError(f"{path}: give the store a name, such as name{SUFFIX}")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if _is_folder(path) and os.listdir(path):
+        if is_taken(path) and os.listdir(path):
             raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")
         aside.mkdir(parents=True)
         environment = Environment(str(aside), writable=True)
@@ -373,24 +349,3 @@ def _make(path: Path) -> None:
             raise StoreError(f"{path}: cannot be made ({error.strerror}); give another --store") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def source_folder(store: Path) -> Path | None:
-    """Return the folder whose store this is by its name, or None where the name does not tell."""
-    name = store.name.removesuffix(SUFFIX)
-    return store.with_name(name) if name and name != store.name else None
-
-
-def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Path:
-    """Where the store of `source` is: `store`, else ``$AUGCACHE_STORE``, else ``SOURCE.augcache`` beside it."""
-    given = store or os.environ.get("AUGCACHE_STORE")
-    if given:
-        return Path(given)
-    if "://" in str(source) and not str(source).startswith("file://"):
-        raise RecipeError(f"{source}: a store is a folder of this machine: give --store")
-    folder = Path(absolute(str(source).removeprefix("file://"), StoreError))
-    if os.path.isfile(folder / "data.mdb"):
-        return Path(source)  # a store of frames or copies takes what is computed from them as well
-    if not folder.name:
-        raise RecipeError("the store of / needs a name; give --store")
-    return folder.with_name(folder.name + SUFFIX)

@@ -121,9 +121,10 @@ def parse_recipe(digest: bytes, row: bytes) -> tuple[Recipe, dict[str, Any]]:
     try:
         raw = json.loads(row)
         recipe, provenance = Recipe.from_json(raw["recipe"]), raw["provenance"]
-        if recipe.digest != digest or not isinstance(provenance["created"], int):
+        is_flat = all(isinstance(value, str | int) for value in provenance.values())
+        if recipe.digest != digest or not isinstance(provenance["created"], int) or not is_flat:
             raise ValueError("it does not fit its digest")
-    except (ValueError, TypeError, KeyError, RecursionError, RecipeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, RecipeError) as error:
         raise CorruptError(f"recipe {digest.hex()[:8]}: malformed row ({error!r})") from error
     return recipe, provenance
 
@@ -188,12 +189,16 @@ def next_slab(transaction: Transaction, slabs: Any, digest: bytes) -> int:
     return int.from_bytes(key[16:], "big") + 1 if key.startswith(digest) else 0
 
 
+# The packages that bring OpenCV; any of them serves.
+OPENCV = ("opencv-contrib-python-headless", "opencv-contrib-python", "opencv-python-headless", "opencv-python")
+
+
 def provenance() -> dict[str, Any]:
     """Versions of what decides pixels and results, read without importing any of it."""
     from importlib import metadata  # slow to import, and only a build comes here
 
     versions: dict[str, Any] = {"created": time.time_ns(), "python": platform.python_version()}
-    for package in ("augcache", "numpy", "opencv-contrib-python-headless", "pillow", "numba"):
+    for package in ("augcache", "numpy", *OPENCV, "pillow", "numba"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions

@@ -96,7 +96,7 @@ def prune(store: str | os.PathLike[str], recipe: str, *, progress: Callable[[Pro
     by the same command. Later builds use the freed space; `compact` gives it back to the disk.
     """
     started = time.monotonic()
-    opened = Store(store, "w")
+    opened = Store(Store(store).path, "w")  # first for reading, which makes no store where there is none
     with opened.exclusive():
         digest = choose(opened, recipe, lambda _: True, "entries").digest
         others = [each for each in opened.digests() if each != digest]
@@ -168,7 +168,7 @@ def compact(store: str | os.PathLike[str], *, progress: Callable[[Progress], Non
     Processes that have it open go on reading the old file, whose disk space is free once they are done.
     """
     started = time.monotonic()
-    opened = Store(store, "w")
+    opened = Store(Store(store).path, "w")  # first for reading, which makes no store where there is none
     with opened.exclusive():
         before = (opened.path / "data.mdb").stat().st_size
         counts = Progress(len(opened))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from augcache import entries, originals
-from augcache.errors import AugcacheError, SourceError
+from augcache.errors import AugcacheError, RecipeError, SourceError
 from augcache.manifest import DECODED, Failure, Source
+from augcache.recipe import Recipe, import_path
 from augcache.report import Progress
 from augcache.runs import parse_run, run_rows
 from augcache.store import Store
@@ -23,6 +24,7 @@ CORRUPT, ORPHANS, ROWS, MISSING = (
     "sources without an entry",
 )
 DIFFERENT, BROKEN, FEW = "entries that came out different", "recipes that cannot be run", "too few recomputed"
+LEFT_OUT = "recipes left out"
 CHANGED, VANISHED, NEW = "changed sources", "vanished sources", "new sources"
 UNREADABLE, SWAPPED = "sources that cannot be read", "changed sources of unchanged size and time"
 _ADVICE = {
@@ -32,7 +34,14 @@ _ADVICE = {
     MISSING: "run the build again",
     DIFFERENT: "the transform or a library of it changed without a new version; build into a new store",
     BROKEN: "install what they need, or leave --recompute out",
-    FEW: "the rest changed, vanished or are no picture files; see 'augcache verify {store} --sources'",
+    LEFT_OUT: (
+        "their code is not an installed transform, and a store must not choose what runs; name what you trust, as by "
+        "'augcache verify {store} --recompute N --transform {name}'"
+    ),
+    FEW: (
+        "the rest changed, vanished, are no picture files, or are of recipes that were not run; see 'augcache verify "
+        "{store} --sources'"
+    ),
     CHANGED: "run the build again",
     VANISHED: "their entries stay; nothing need be done",
     NEW: "run the build again",
@@ -57,7 +66,7 @@ class Problem:
     kind : str
         What they are, such as "corrupt entries".
     names : list of str
-        All of them: content keys as hex, or names of sources, printable.
+        All of them: content keys as hex, or names of sources, raw: `augcache.words.printable` makes them fit to print.
     advice : str
         What to do.
     """
@@ -107,6 +116,7 @@ def verify(
     sources: bool = False,
     digests: bool = False,
     source: str | os.PathLike[str] | None = None,
+    transforms: Sequence[str] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
     """Check a store: its pages, every entry and array, and that its tables agree.
@@ -117,13 +127,15 @@ def verify(
         What to check; nothing in it is changed.
     recompute : int
         How many entries, chosen at random, to compute anew from their sources and compare byte for byte. This
-        alone imports the transforms that the store names.
+        alone imports transforms: augcache's own, those of installed packages, and `transforms`.
     sources : bool
         Whether to compare the source files with the manifest, by size and time; by their bytes where the time differs.
     digests : bool
         With `sources`: by the bytes of all of them. That finds a file in whose place another of its size and time came.
     source : path-like, optional
         Their folder. Default: the store's name without ``.augcache``.
+    transforms : sequence of str
+        Further ones to run for `recompute`, such as ``"mypkg.mod:fn"``. Recipes of others are listed as a problem.
     progress : callable, optional
         Called with a `Progress`.
 
@@ -137,6 +149,8 @@ def verify(
         If the file is so damaged that it cannot be opened.
     SourceError
         If sources are asked for and their folder is not there, or digests without sources.
+    RecipeError
+        If no recipe of the store is of one of `transforms`.
     """
     started = time.monotonic()
     if digests and not sources:
@@ -152,10 +166,14 @@ def verify(
     check.runs()
     compared = 0
     if folder is not None and recompute:
-        check.recompute(recompute, originals.recompute(store, check.rows(), folder))
+        run = check.choose(transforms)
+        check.recompute(recompute, originals.recompute(store, check.rows(), folder, run))
     if folder is not None and sources:
         compared = check.sources(originals.compare(store, check.rows(), folder, digests=digests))
-    problems = [Problem(kind, names, _ADVICE[kind].format(store=store.path)) for kind, names in check.found.items()]
+    problems = [
+        Problem(kind, names, _ADVICE[kind].format(store=store.path, name=names[0]))
+        for kind, names in check.found.items()
+    ]
     return Verification(
         str(store.path), total, rows, failures, len(check.found.get(CORRUPT, ())), check.counts.reused, compared,
         problems, time.monotonic() - started,
@@ -170,7 +188,22 @@ class _Check:
     found: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, kind: str, name: str) -> None:
-        self.found.setdefault(kind, []).append(printable(name))
+        self.found.setdefault(kind, []).append(name)
+
+    def choose(self, named: Sequence[str]) -> list[Recipe]:
+        """Return the recipes that may be run, and note the others."""
+        recipes = self.store.recipes()
+        held = {recipe.transform for recipe in recipes}
+        for name in named:
+            if import_path(name) not in held:
+                raise RecipeError(
+                    f"{self.store.path}: no recipe here is of the transform {name!r}; it holds: "
+                    f"{', '.join(sorted(held)) or 'none'}"
+                )
+        run = [recipe for recipe in recipes if originals.trusted(recipe, named)]
+        for transform in sorted(held - {recipe.transform for recipe in run}):
+            self.note(LEFT_OUT, transform)
+        return run
 
     def report(self) -> None:
         if self.progress is not None:
@@ -262,8 +295,3 @@ def _row(key: bytes, value: bytes) -> Source | None:
     except AugcacheError:
         return None
     return row if row.row_key() == key[16:] else None
-
-
-def printable(name: str) -> str:
-    """Return a name in one line that any terminal can show."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)

@@ -121,7 +121,7 @@ def runs(
 
 
 def _examined(packet: Packet[VideoStream], examine: Callable[[Packet[VideoStream]], Picture]) -> tuple[Picture, int]:
-    """What a packet holds, and its presentation time; raises `NotIndexed` where it does not keep the rule alone."""
+    """Tell what a packet holds and its presentation time; raises `NotIndexed` where it does not keep the rule alone."""
     if packet.pts is None or packet.size == 0:
         raise NotIndexed("a packet without a time or without data")
     if packet.is_discard or packet.is_corrupt:

@@ -1,9 +1,18 @@
-"""Sizes, durations, dates and rates as people read them."""
+"""Sizes, durations, dates, rates and names as people read them."""
 
 from __future__ import annotations
 
 import os
 import time
+
+
+def printable(text: str) -> str:
+    r"""Return a text in one line that any terminal can show; what is printed of a store or source goes through it.
+
+    Line ends, tabs, control characters, characters that turn the direction of writing, and bytes that are no text come
+    out as Python writes them: ``\n``, ``\x1b``, ``\udcff``.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def size_text(count: float) -> str:

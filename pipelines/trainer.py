@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from augcache import CachedImages, Recipe, build
 from augcache.collate import Collate
 from augcache.policies import POLICIES, policy_views
-from augcache.store import store_path
+from augcache.store_path import store_path
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 
 # A module imports only from lines above its own.
 LAYERS = [
-    ["_version", "errors", "report", "words", "markup", "kernel"],
-    ["fill", "paths"],
+    ["_version", "errors", "report", "words", "markup", "kernel", "whole_file"],
+    ["fill", "extras", "streams", "paths"],
     ["run_length"],
-    ["extras", "info", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
+    ["info", "store_path", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],
     ["spool", "video", "engines", "running"],
     ["manifest", "images", "environment", "transforms"],

@@ -45,7 +45,7 @@ def test_png_files_show_the_view(run_cli, store, pictures, tmp_path, view):
         pixels = np.asarray(Image.open(tmp_path / "out" / line["file"]).convert("RGB"))
         original = np.asarray(Image.open(pictures / row.name))
         assert np.array_equal(pixels, expected(store, row, view, original))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "export.json", "index.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_export.json", "a", "b", "index.json"]
 
 
 def test_segments_keep_the_index_map(store, tmp_path):

@@ -68,7 +68,7 @@ def test_a_crop_is_not_suspected_of_a_picture_that_is_new(pictures, store):
 @pytest.mark.parametrize("on_miss", ["original", "compute"])
 def test_a_crop_is_not_passed_over_in_silence(pictures, store, on_miss):
     """Where misses are put up with, a data set that never hits stops, and does not train on something else for days."""
-    dataset = HashedSaliencyDataset(Base(pictures, cropped, repeat=20), store=store, on_miss=on_miss)
+    dataset = HashedSaliencyDataset(Base(pictures, cropped, repeat=20), store=store, recipe=TOY, on_miss=on_miss)
     with pytest.raises(MissError, match=rf"every picture so far missed \({PATIENCE} of 16x16"):
         for _ in dataset:
             pass

@@ -18,7 +18,7 @@ from augcache.errors import SourceError, StoreError
 from augcache.frames import Videos, extract_frames
 from augcache.resize import resize
 from augcache.sources import Annotated, Folder, ListFile, Packed, folder, open_regular, open_source, regular
-from augcache.store import store_path
+from augcache.store_path import store_path
 from augcache.verify import verify
 
 TOY = Recipe("toy:toy")

@@ -119,12 +119,12 @@ def test_recompute_finds_what_came_out_different(run_cli, pictures, tmp_path):
     """An entry that its transform does not give any more is found by computing it again; the others pass."""
     store = Store(tmp_path / "pictures.augcache", "w")
     build(pictures, Recipe("toy:toy"), store, workers=0)
-    assert verify(store, recompute=6).problems == []
-    assert verify(store, recompute=6).recomputed == 6
+    assert verify(store, recompute=6, transforms=["toy:toy"]).problems == []
+    assert verify(store, recompute=6, transforms=["toy:toy"]).recomputed == 6
     row = store.source("a/2.png")
     other = {**store.get(Recipe("toy:toy"), row.key), "status": np.array("no")}
     store.commit(Recipe("toy:toy"), Batch({row.key: codec.encode(other)}), replace=True)
-    out = run_cli("verify", store.path, "--recompute", 6)
+    out = run_cli("verify", store.path, "--recompute", 6, "--transform", "toy:toy")
     assert out.returncode == 1
     assert "entries that came out different\ta/2.png" in out.stdout
     assert out.stdout.count("different") == 1
@@ -137,7 +137,8 @@ def test_recompute_says_what_it_could_not_do(pictures, tmp_path):
     row = next(store.sources())
     store.commit(ELSEWHERE, Batch({row.key: codec.encode(noise(1))}))
     assert verify(store).problems == []
-    found = kinds(verify(store, recompute=20, source=pictures))
+    named = ["toy:toy", ELSEWHERE.transform]
+    found = kinds(verify(store, recompute=20, source=pictures, transforms=named))
     assert found["too few recomputed"] == ["6 of 20"]
     assert len(found["recipes that cannot be run"]) == 1
     assert "nowhere" in found["recipes that cannot be run"][0]

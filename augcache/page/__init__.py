@@ -23,7 +23,9 @@ from augcache.page.survey import Survey, names_of, survey
 from augcache.recipe import Recipe
 from augcache.report import Progress
 from augcache.runs import runs
-from augcache.store import Store, source_folder
+from augcache.store import Store
+from augcache.store_path import source_folder
+from augcache.whole_file import write_whole
 from augcache.words import date_text, duration_text, size_text
 
 __all__ = ["write_page"]
@@ -101,7 +103,7 @@ def write_page(
         "failed": len(failures),
     }
     try:
-        Path(output).write_text(_page(store.path.name, data), encoding="utf-8", errors="replace")
+        write_whole(output, _page(os.path.basename(os.path.abspath(store.path)), data).encode("utf-8", "replace"))
     except OSError as error:
         raise StoreError(
             f"{output}: the page cannot be written ({error.strerror}); give a name such as report.html"
