@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
 
 QUICK = {"yuv420p", "yuvj420p"}  # formats of nearly all videos, which libswscale has a way of its own for
+SWAPPED = {"rgb565be", "rgb555be", "bgr565be", "bgr555be"}  # some libswscale 9 take their bytes in the wrong order
 
 
 class Converter:
@@ -32,13 +33,15 @@ class Converter:
         self.fit = fit
         self._orientations: dict[int, tuple[int, bool, tuple[bool, bool]]] = {}
         self._plain = VideoReformatter()
+        self._swapped = VideoReformatter()
         self._scaler = VideoReformatter()
         self._planes = [VideoReformatter() for _ in range(3)]
         self._doubled = VideoReformatter()
         self._filter = int(Interpolation.AREA | Interpolation.ACCURATE_RND)
+        self._chroma_filter = int(Interpolation.BICUBIC)  # what the ffmpeg program has
 
     def __call__(self, frame: VideoFrame) -> tuple[int, NDArray[np.uint8]]:
-        """Degrees clockwise by which the picture was turned, and the picture, uint8 (H, W, 3)."""
+        """Degrees clockwise by which the picture was turned, and the picture, uint8 (H, W, 3), C-contiguous."""
         turned = frame.rotation
         if turned not in self._orientations:
             # Not for every frame: a frame whose side data was looked at is freed by the garbage collector only, and
@@ -53,7 +56,10 @@ class Converter:
         return rotation, _place(image, self.size) if (width, height) != self.size else image
 
     def _rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        return _array(self._plain.reformat(frame, format="rgb24", threads=1))
+        """Convert as the ffmpeg program does to rgb24, bit for bit; the lines may be padded."""
+        if frame.format.name in SWAPPED:
+            frame = self._swapped.reformat(frame, format=frame.format.name.replace("be", "le"), threads=1)
+        return _array(self._plain.reformat(frame, format="rgb24", interpolation=self._chroma_filter, threads=1))
 
     def _scaled(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
         """Average the frame of native size, in RGB, over areas; or what comes to the same.
@@ -140,8 +146,6 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool, tuple[bool, bool]]:
 
 
 def _turn(image: NDArray[np.uint8], swap: bool, flips: tuple[bool, bool]) -> NDArray[np.uint8]:
-    if not (swap or flips[0] or flips[1]):
-        return image
     if swap:
         image = image.transpose(1, 0, 2)
     if flips[0]:

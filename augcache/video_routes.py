@@ -158,6 +158,9 @@ def _time_base(stream: VideoStream) -> tuple[int, int]:
 
 
 def _check_whole(container: InputContainer) -> None:
-    short = cut_short(Path(container.name.removeprefix("file:")), container.format.name)
+    try:
+        short = cut_short(Path(container.name.removeprefix("file:")), container.format.name)
+    except OSError as error:
+        raise Stopped(f"the file cannot be read again ({reason(error)})") from error
     if short:
         raise Stopped(short)

@@ -62,7 +62,7 @@ def full_decode(path: Path) -> list[tuple[bytes, float | None, bool]]:
     with av.open(str(path)) as container:
         avi = container.format.name == "avi"
         for frame in container.decode(video=0):
-            image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+            image = np.rot90(frame.to_ndarray(format="rgb24", interpolation="BICUBIC"), frame.rotation // 90)
             frames.append((digest(image), None if avi else frame.time, frame.key_frame))
     return frames
 
