@@ -62,9 +62,19 @@ def full_decode(path: Path) -> list[tuple[bytes, float | None, bool]]:
     with av.open(str(path)) as container:
         avi = container.format.name == "avi"
         for frame in container.decode(video=0):
-            image = np.rot90(frame.to_ndarray(format="rgb24", interpolation="BICUBIC"), frame.rotation // 90)
+            image = np.rot90(rgb(frame), frame.rotation // 90)
             frames.append((digest(image), None if avi else frame.time, frame.key_frame))
     return frames
+
+
+def rgb(frame: av.VideoFrame) -> np.ndarray:
+    """Convert as the ffmpeg program does, which heeds neither fields nor where chroma lies."""
+    graph = av.filter.Graph()
+    start = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    plain = graph.add("setparams", "field_mode=prog:chroma_location=unspecified")
+    graph.link_nodes(start, plain, graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull().to_ndarray(format="rgb24", interpolation="BICUBIC")
 
 
 def wanted(frames: list[tuple[bytes, float | None, bool]], s: Sampling) -> list[int]:
