@@ -60,7 +60,7 @@ def of_ffmpeg(paths: list[Path], raw: Path) -> None:
     for path in paths:
         command += ["-threads", "1", "-i", str(path)]
     for i, path in enumerate(paths):
-        command += ["-map", f"{i}:v:0", "-fps_mode", "passthrough", "-autoscale", "0", "-f", "rawvideo"]
+        command += ["-map", f"{i}:v:0", "-fps_mode", "passthrough", "-noautoscale", "-f", "rawvideo"]
         command += ["-pix_fmt", "rgb24", str(raw / path.name)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         for path in paths:
