@@ -60,7 +60,7 @@ def of_ffmpeg(paths: list[Path], raw: Path) -> None:
     for path in paths:
         command += ["-threads", "1", "-i", str(path)]
     for i, path in enumerate(paths):
-        command += ["-map", f"{i}:v:0", "-fps_mode", "passthrough", "-noautoscale", "-f", "rawvideo"]
+        command += ["-map", f"{i}:v:0", "-fps_mode", "passthrough", "-f", "rawvideo"]
         command += ["-pix_fmt", "rgb24", str(raw / path.name)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         for path in paths:
@@ -143,17 +143,19 @@ def test_any_order_of_lines(tmp_path):
 
 
 def test_a_size_that_changes(tmp_path):
-    """Each frame has the size that it has in the video, once the first is another's."""
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    parts = [
-        video_variants.encode(
-            tmp_path / f"{size[0]}.ts", "libx264", video_variants.X264, pix_fmt="yuv444p", length=3, size=size
-        ).read_bytes()
-        for size in ((98, 66), (121, 35))
+    """Each frame has the size that it has in the video: those of a joined one are those of its parts."""
+    parts, folder, raw = (tmp_path / name for name in ("parts", "videos", "raw"))
+    for made in (parts, folder, raw):
+        made.mkdir()
+    paths = [
+        video_variants.encode(parts / f"{i}.ts", "libx264", video_variants.X264, "yuv444p", length=3, size=size)
+        for i, size in enumerate([(98, 66), (121, 35)])
     ]
-    (folder / "joined.ts").write_bytes(b"".join(parts))
-    check(folder, frames=6)
+    of_ffmpeg(paths, raw)
+    (folder / "joined.ts").write_bytes(b"".join(path.read_bytes() for path in paths))
+    got = ours(folder)["joined.ts"]
+    assert [image.shape for image in got] == [(66, 98, 3)] * 3 + [(35, 121, 3)] * 3
+    assert b"".join(image.tobytes() for image in got) == b"".join((raw / path.name).read_bytes() for path in paths)
 
 
 def test_real_videos(shared_data, tmp_path):
