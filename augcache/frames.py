@@ -18,13 +18,15 @@ from augcache.errors import SourceError
 from augcache.ingest import Ingested, ingest
 from augcache.keys import content_key
 from augcache.manifest import Source
+from augcache.paths import is_there
 from augcache.recipe import Recipe
 from augcache.report import Progress, Report
 from augcache.sources import as_local, root_of, sharded, walk
+from augcache.sources.regular import open_regular
 from augcache.spool import Spool
 from augcache.store import Store
 from augcache.video import Sampling, VideoError
-from augcache.video_process import decode_isolated
+from augcache.video_process import call_isolated, decode_isolated
 
 SUFFIXES = frozenset([
     ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
@@ -63,7 +65,7 @@ class Videos:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = root_of(root)
-        if isinstance(self.root, Path) and os.path.isfile(self.root):
+        if isinstance(self.root, Path) and is_there(self.root, SourceError) and not self.root.is_dir():
             status, path = self.root.stat(), os.path.abspath(self.root)
             self._items = [VideoItem(self.root.name, "", status.st_size, status.st_mtime_ns, path)]
             return
@@ -171,13 +173,10 @@ def _frames_of(recipe: Recipe, timeout: float, records: Spool, item: VideoItem, 
     params = recipe.params
     size = (params.pop("width"), params.pop("height"))
     fit = params.pop("fit")
-    try:
-        digest = _digest(path)
-    except OSError as error:
-        return Ingested(reason=f"cannot be read: {error.strerror or error}")
     rows: list[Source] = []
     reason = ""
     try:
+        digest = call_isolated("augcache.frames:digest", path, timeout)
         for frame in decode_isolated(path, Sampling(**params), size if size[0] else None, fit, timeout):
             key = content_key(frame.image)
             records.add(key, codec.encode({"image": frame.image}, level=level))
@@ -189,15 +188,24 @@ def _frames_of(recipe: Recipe, timeout: float, records: Spool, item: VideoItem, 
             )  # fmt: skip  # one row
     except VideoError as error:
         reason = str(error).removeprefix(f"{path}: ")
+    except MemoryError:
+        reason = "its frames need more memory than there is"
+    except OSError as error:  # the spool's, which may be a part of what its places say
+        records.discard()
+        return Ingested(reason=f"its frames cannot be kept on their way to the store ({error.strerror or error})")
     if not rows and not reason:
         reason = "none of its frames is wanted: it is shorter than the start that was asked for"
     return Ingested(rows, records, reason)
 
 
-def _digest(path: str) -> bytes:
-    """Hash a file that may be larger than memory."""
+def digest(path: str, progress: Callable[[], None]) -> bytes:
+    """Hash a file that may be larger than memory; in the watched process, as a network may stall."""
     hasher = xxhash.xxh3_128()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            hasher.update(block)
+    with open_regular(path) as file:
+        try:
+            while block := file.read(1 << 22):
+                hasher.update(block)
+                progress()
+        except OSError as error:
+            raise SourceError(f"cannot be read: {error.strerror or error}") from error
     return hasher.digest()

@@ -24,7 +24,7 @@ from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source, row_key
 from augcache.paths import is_there
 from augcache.recipe import Recipe
-from augcache.store_path import SUFFIX, check_name, check_path, is_taken, renamed
+from augcache.store_path import SUFFIX, check_name, check_path, is_taken
 from augcache.tables import (
     CHUNK,
     READABLE,
@@ -333,9 +333,9 @@ class Store:
 
 def _make(path: Path) -> None:
     """Make an empty store: aside first, and then by one rename, so that nobody ever sees half of it."""
-    aside = renamed(path, lambda name: f".{name}.{os.getpid()}")
-    if aside is None:
+    if path.name in ("", ".."):  # ".", "..", "/"
         raise StoreError(f"{path}: give the store a name, such as name{SUFFIX}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if is_taken(path) and os.listdir(path):
             raise StoreError(f"{path}: a folder with other things in it, not a store; give another --store")

@@ -8,6 +8,7 @@ in a frame that no wanted frame needs goes unseen, and such a frame still counts
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Frame:
     rotation : int
         0, 90, 180 or 270: degrees clockwise that the picture was turned by, because the video says so.
     image : ndarray, uint8, (H, W, 3)
-        RGB, turned.
+        RGB, turned; C-contiguous.
     """
 
     index: int
@@ -152,7 +153,10 @@ def _open(path: Path) -> InputContainer:
     import av.error
 
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise VideoError(f"{path}: not a regular file")
+        if status.st_size == 0:
             raise VideoError(f"{path}: the file is empty")
         # "file:" keeps a colon in a name from being read as a protocol, and a playlist away from the network.
         container = av.open(f"file:{path}", metadata_errors="replace")

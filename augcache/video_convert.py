@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from augcache.video_routes import Stopped, reason
+
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.plane import VideoPlane
     from av.video.reformatter import VideoReformatter
 
 QUICK = {"yuv420p", "yuvj420p"}  # formats of nearly all videos, which libswscale has a way of its own for
+# Of AVColorSpace: what ITU-T H.273 has no meaning for, and what libswscale cannot convert from.
+RESERVED, UNSPECIFIED = 3, 2
+UNKNOWN = {
+    8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "SMPTE 2085", 12: "derived from the primaries",
+    13: "derived from the primaries, with constant luminance", 14: "ICtCp", 15: "IPT-PQ-C2", 16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}  # fmt: skip  # a table
+SWAPPED = {"rgb565be", "rgb555be", "bgr565be", "bgr555be"}  # some libswscale 9 take their bytes in the wrong order
 
 
 class Converter:
@@ -32,36 +42,49 @@ class Converter:
         self.fit = fit
         self._orientations: dict[int, tuple[int, bool, tuple[bool, bool]]] = {}
         self._plain = VideoReformatter()
+        self._swapped = VideoReformatter()
         self._scaler = VideoReformatter()
         self._planes = [VideoReformatter() for _ in range(3)]
         self._doubled = VideoReformatter()
         self._filter = int(Interpolation.AREA | Interpolation.ACCURATE_RND)
+        self._chroma_filter = int(Interpolation.BICUBIC)  # what the ffmpeg program has
 
     def __call__(self, frame: VideoFrame) -> tuple[int, NDArray[np.uint8]]:
-        """Degrees clockwise by which the picture was turned, and the picture, uint8 (H, W, 3)."""
+        """Degrees clockwise by which the picture was turned, and the picture, uint8 (H, W, 3), C-contiguous."""
         turned = frame.rotation
         if turned not in self._orientations:
             # Not for every frame: a frame whose side data was looked at is freed by the garbage collector only, and
             # large frames pile up until then.
             self._orientations[turned] = _orientation(frame)
         rotation, swap, flips = self._orientations[turned]
+        from av.error import FFmpegError
+
+        try:
+            return rotation, self._fitted(_as_coded(frame), swap, flips)
+        except FFmpegError as error:
+            raise Stopped(f"a frame of the format {frame.format.name} is not converted ({reason(error)})") from error
+
+    def _fitted(self, frame: VideoFrame, swap: bool, flips: tuple[bool, bool]) -> NDArray[np.uint8]:
         if self.size is None:
-            return rotation, _turn(self._rgb(frame), swap, flips)
+            return _turn(self._rgb(frame), swap, flips)
         shown = (frame.height, frame.width) if swap else (frame.width, frame.height)
         width, height = _inner(shown, self.size, self.fit)
         image = _turn(self._scaled(frame, *((height, width) if swap else (width, height))), swap, flips)
-        return rotation, _place(image, self.size) if (width, height) != self.size else image
+        return _place(image, self.size) if (width, height) != self.size else image
 
     def _rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        return _array(self._plain.reformat(frame, format="rgb24", threads=1))
+        """Convert as the ffmpeg program does to rgb24, bit for bit; the lines may be padded."""
+        if frame.format.name in SWAPPED:
+            frame = self._swapped.reformat(frame, format=frame.format.name.replace("be", "le"), threads=1)
+        return _array(self._plain.reformat(frame, format="rgb24", interpolation=self._chroma_filter, threads=1))
 
     def _scaled(self, frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
         """Average the frame of native size, in RGB, over areas; or what comes to the same.
 
-        To scale a frame before it becomes RGB gives the same to 46 dB and more, in a third of the time, but for fields
-        that are interlaced, chroma that is coarser in other ways, and scaling by less than half.
+        To scale a frame before it becomes RGB gives the same to 46 dB and more, in a third of the time, but for chroma
+        that is coarser in other ways, and scaling by less than half.
         """
-        if not frame.interlaced_frame and 2 * width <= frame.width and 2 * height <= frame.height:
+        if 2 * width <= frame.width and 2 * height <= frame.height:
             if frame.format.name in QUICK:
                 return self._scaled_420(frame, width, height)
             if not frame.format.is_rgb and frame.format.chroma_width(4) == frame.format.chroma_height(4) == 4:
@@ -86,6 +109,31 @@ class Converter:
         return scaler.reformat(frame, width, height, format=name, interpolation=self._filter, threads=1)
 
 
+def _as_coded(frame: VideoFrame) -> VideoFrame:
+    """Leave out what the ffmpeg program does not heed: fields, and where chroma lies."""
+    if frame.colorspace in UNKNOWN:
+        raise Stopped(f"the matrix of its colours ({UNKNOWN[frame.colorspace]}) is none that FFmpeg converts to RGB")
+    if frame.colorspace == RESERVED:
+        frame.colorspace = UNSPECIFIED
+    kind = frame.format
+    even = kind.name in QUICK and frame.height % 2 == 0
+    if not frame.interlaced_frame and (even or kind.chroma_width(4) == kind.chroma_height(4) == 4):
+        return frame  # it would make no difference
+    copy = type(frame)(frame.width, frame.height, kind.name)
+    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    for plane, to in zip(frame.planes, copy.planes, strict=True):
+        lines, own = _lines(plane), _lines(to)
+        length = min(lines.shape[1], own.shape[1])
+        own[:, :length] = lines[:, :length]
+    return copy
+
+
+def _lines(plane: VideoPlane) -> NDArray[np.uint8]:
+    """Return the bytes of a plane by lines, the top one first, with their padding."""
+    lines = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))
+    return lines if plane.line_size > 0 else lines[::-1]
+
+
 def _average(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     import cv2  # takes a tenth of a second, and frames of native size do without
 
@@ -94,7 +142,7 @@ def _average(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
 
 def _plane(plane: VideoPlane) -> NDArray[np.uint8]:
     """Return the samples of a plane of bytes, without the padding of its lines."""
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+    return _lines(plane)[: plane.height, : plane.width]
 
 
 def _array(frame: VideoFrame) -> NDArray[np.uint8]:
@@ -140,8 +188,6 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool, tuple[bool, bool]]:
 
 
 def _turn(image: NDArray[np.uint8], swap: bool, flips: tuple[bool, bool]) -> NDArray[np.uint8]:
-    if not (swap or flips[0] or flips[1]):
-        return image
     if swap:
         image = image.transpose(1, 0, 2)
     if flips[0]:

@@ -1,7 +1,7 @@
 """Decoding in a child process, so that a decoder that hangs or crashes costs one video and nothing else.
 
 One child serves many videos. It gets a request as a line of JSON on its standard input, and answers with messages: a
-fixed header, then the bytes of a frame or of an error's text.
+fixed header, then the bytes of a frame, of a result or of an error's text.
 """
 
 from __future__ import annotations
@@ -17,19 +17,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import IO, Any
 
 import numpy as np
 
+from augcache.errors import SourceError
 from augcache.video import Frame, Sampling, VideoError, check_size
 
 HEADER = struct.Struct("<cqdiII")  # kind, index or count, seconds, rotation, height or length, width
-FRAME, ERROR, DONE, ALIVE = b"F", b"E", b"D", b"A"
+FRAME, ERROR, BUG, DONE, ALIVE = b"F", b"E", b"B", b"D", b"A"
+PIECE = 1 << 20  # bytes of a frame that count as a sign of life
 ALIVE_EVERY = 0.25  # seconds
 START = 60.0  # seconds for a new child to import what it needs, on a busy machine
 PATIENCE = 20  # times the longest wait that this video has shown so far
+
+
+class VideoBug(Exception):
+    """Our own code failed in the child, whatever the video is; the message has the child's traceback.
+
+    No `AugcacheError`, and no failure of the video.
+    """
 
 
 class VideoProcess:
@@ -67,36 +77,63 @@ class VideoProcess:
         ------
         VideoError
             Also when the decoder hung or died; the frames before that have been given.
+        VideoBug
+            Our own code failed.
         """
         check_size(size, fit)
         request = {"path": os.fspath(path), "sampling": asdict(sampling), "size": size, "fit": fit}
         return self._frames(os.fspath(path), request)
 
     def _frames(self, path: str, request: dict[str, Any]) -> Iterator[Frame]:
-        child: _Child | None = self._child or _Child(self.target)
-        assert child is not None
-        self._child = None  # it comes back when the video is finished; a caller who stops early leaves it to be ended
         given = 0
         try:
-            child.send(request)
-            while True:
-                kind, index, seconds, rotation, height, width = child.header(self.timeout)
-                if kind == FRAME:
-                    image = np.empty((height, width, 3), np.uint8)
-                    child.fill(memoryview(image).cast("B"))
-                    yield Frame(index, seconds, rotation, image)
+            with self._lent() as child:
+                child.send(request, "decoded")
+                while isinstance(frame := child.answer(self.timeout), Frame):
+                    yield frame
                     given += 1
-                elif kind != ALIVE:
-                    break
-            text = child.text(height) if kind == ERROR else ""
-            self._child, child = child, None
         except _Lost as lost:
             raise VideoError(f"{path}: {lost}; {given} wanted frames were read before that", given) from None
-        finally:
-            if child is not None:
-                child.end()
-        if kind == ERROR:
-            raise VideoError(text, given)
+
+    def call(self, function: str, path: str | os.PathLike[str]) -> bytes:
+        """Run another function of a file in the child, under the same watch.
+
+        Parameters
+        ----------
+        function : str
+            Import path. It is called with the path and a function without arguments, its sign of life, and gives bytes.
+        path : path
+            The file.
+
+        Raises
+        ------
+        VideoError
+            What the function raises as `SourceError`; also when it hung or died.
+        VideoBug
+            What else it raises.
+        """
+        try:
+            with self._lent() as child:
+                child.send({"path": os.fspath(path), "function": function}, "read")
+                result = child.answer(self.timeout)
+        except _Lost as lost:
+            raise VideoError(f"{os.fspath(path)}: {lost}") from None
+        assert isinstance(result, bytes)  # no frames were asked for
+        return result
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[_Child]:
+        """Have the child for one request, and end it unless that comes to its end; a caller may stop early."""
+        child, self._child = self._child or _Child(self.target), None
+        try:
+            yield child
+        except VideoError:
+            self._child = child
+            raise
+        except BaseException:
+            child.end()
+            raise
+        self._child = child
 
     def close(self) -> None:
         """End the child; a later `decode` starts another."""
@@ -109,6 +146,11 @@ class VideoProcess:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def call_isolated(function: str, path: str | os.PathLike[str], timeout: float = 20.0) -> bytes:
+    """`VideoProcess.call` with the child of `decode_isolated`."""
+    return _kept(os.getpid(), timeout).call(function, path)
 
 
 def decode_isolated(
@@ -146,7 +188,7 @@ class _Child:
             stdout=subprocess.PIPE,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"},
         )
-        self.patience = 0.0
+        self.patience, self.doing = 0.0, ""
         self.deadline = float("inf")
         self.overdue = False
         self.longest, self.ready = 0.0, False
@@ -166,42 +208,56 @@ class _Child:
                 return
             time.sleep(0.1)
 
-    def send(self, request: dict[str, Any]) -> None:
+    def send(self, request: dict[str, Any], doing: str) -> None:
         assert self.process.stdin is not None
-        self.longest = 0.0
+        self.longest, self.doing = 0.0, doing
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
             raise self._lost() from None
 
-    def header(self, timeout: float) -> tuple[bytes, int, float, int, int, int]:
+    def answer(self, timeout: float) -> Frame | bytes:
+        """Wait for the next frame, or for the result that ends the answer; raise what the child says instead."""
+        while True:
+            kind, index, seconds, rotation, height, width = self._header(timeout)
+            if kind == FRAME:
+                image = np.empty((height, width, 3), np.uint8)
+                self._fill(memoryview(image).cast("B"))
+                return Frame(index, seconds, rotation, image)
+            if kind != ALIVE:
+                break
+        data = bytearray(height)
+        self._fill(memoryview(data))
+        if kind == DONE:
+            return bytes(data)
+        text = data.decode("utf-8", "surrogatepass")
+        raise VideoError(text, index) if kind == ERROR else VideoBug(text)
+
+    def _header(self, timeout: float) -> tuple[bytes, int, float, int, int, int]:
         self.patience = max(timeout, PATIENCE * self.longest, 0 if self.ready else START)
         started = time.monotonic()
-        self.deadline = started + self.patience  # only while waiting: a slow consumer is no reason to stop the child
-        head = self._output.read(HEADER.size)
-        self.deadline = float("inf")
+        head = bytearray(HEADER.size)
+        self._fill(memoryview(head))
         if self.ready:
             self.longest = max(self.longest, time.monotonic() - started)
         self.ready = True
-        if len(head) < HEADER.size:
-            raise self._lost()
         return HEADER.unpack(head)
 
-    def fill(self, buffer: memoryview) -> None:
-        if self._output.readinto(buffer) < len(buffer):  # type: ignore[attr-defined]  # a BufferedReader has it
-            raise self._lost()
-
-    def text(self, length: int) -> str:
-        data = self._output.read(length)
-        if len(data) < length:
-            raise self._lost()
-        return data.decode("utf-8", "surrogateescape")
+    def _fill(self, buffer: memoryview) -> None:
+        for at in range(0, len(buffer), PIECE):
+            piece = buffer[at : at + PIECE]
+            # Only here: a slow consumer is no reason to stop the child.
+            self.deadline = time.monotonic() + self.patience
+            count = self._output.readinto(piece)  # type: ignore[attr-defined]  # a BufferedReader has it
+            self.deadline = float("inf")
+            if count < len(piece):
+                raise self._lost()
 
     def _lost(self) -> _Lost:
         status = self.process.wait()
         if self.overdue:
-            return _Lost(f"nothing was decoded for {self.patience:.3g} s and the decoder was stopped")
+            return _Lost(f"nothing was {self.doing} for {self.patience:.3g} s and the decoder was stopped")
         if status < 0:
             return _Lost(f"the decoder was killed by signal {-status} ({signal.Signals(-status).name})")
         return _Lost(f"the decoder's process ended by itself with status {status}")
@@ -229,20 +285,30 @@ def main(target: str) -> None:
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up between frames
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    if sys.platform != "win32":
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a parent that is gone ends a child that sends
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    module, _, name = target.partition(":")
-    function = getattr(__import__(module, fromlist=[name]), name)
-    _say_alive(output)
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        request["sampling"] = Sampling(**request["sampling"])
-        request["size"] = request["size"] and tuple(request["size"])
-        _serve(output, function, request)
+    request = b""
+    try:
+        decoder = _named(target)
+        _say_alive(output)
+        for request in sys.stdin.buffer:
+            _serve(output, decoder, json.loads(request))
+            output.flush()
+    except Exception:  # noqa: BLE001  # a fault of our own, which the parent raises
+        text = f"in the decoder's process, asked for {request.decode()}\n{traceback.format_exc()}"
+        _tell(output, BUG, 0, text.encode("utf-8", "backslashreplace"))
         output.flush()
 
 
-def _serve(output: IO[bytes], function: Any, request: dict[str, Any]) -> None:
-    said = 0.0
+def _named(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    function: Callable[..., Any] = getattr(__import__(module, fromlist=[name]), name)
+    return function
+
+
+def _serve(output: IO[bytes], decoder: Callable[..., Iterator[Frame]], request: dict[str, Any]) -> None:
+    given, said = 0, 0.0
 
     def alive() -> None:
         nonlocal said
@@ -251,20 +317,36 @@ def _serve(output: IO[bytes], function: Any, request: dict[str, Any]) -> None:
             said = now
             _say_alive(output)
 
+    result, error = b"", ""
     try:
-        for frame in function(**request, progress=alive):
-            height, width = frame.image.shape[:2]
-            output.write(HEADER.pack(FRAME, frame.index, frame.seconds, frame.rotation, height, width))
-            output.write(memoryview(frame.image).cast("B"))
-            output.flush()
-    except VideoError as error:
-        text = str(error).encode("utf-8", "surrogateescape")
-        output.write(HEADER.pack(ERROR, 0, 0.0, 0, len(text), 0) + text)
+        if "function" in request:
+            result = _named(request["function"])(request["path"], alive)
+        else:
+            request["sampling"] = Sampling(**request["sampling"])
+            request["size"] = request["size"] and tuple(request["size"])
+            for frame in decoder(**request, progress=alive):
+                _send(output, frame)
+                given += 1
+    except SourceError as fault:
+        error = str(fault)
     except MemoryError:
-        text = f"{request['path']}: it needs more memory than there is".encode("utf-8", "surrogateescape")
-        output.write(HEADER.pack(ERROR, 0, 0.0, 0, len(text), 0) + text)
-    else:
-        output.write(HEADER.pack(DONE, 0, 0.0, 0, 0, 0))
+        error = f"{request['path']}: it needs more memory than there is"
+    except ImportError as fault:
+        error = f"{request['path']}: a library cannot be loaded ({fault}); install augcache anew"
+    _tell(output, ERROR if error else DONE, given, error.encode("utf-8", "surrogatepass") or result)
+
+
+def _send(output: IO[bytes], frame: Frame) -> None:
+    height, width = frame.image.shape[:2]
+    pixels = memoryview(frame.image).cast("B")
+    assert len(pixels) == 3 * height * width  # before anything of it is sent
+    output.write(HEADER.pack(FRAME, frame.index, frame.seconds, frame.rotation, height, width))
+    output.write(pixels)
+    output.flush()
+
+
+def _tell(output: IO[bytes], kind: bytes, count: int, data: bytes) -> None:
+    output.write(HEADER.pack(kind, count, 0.0, 0, len(data), 0) + data)
 
 
 def _say_alive(output: IO[bytes]) -> None:
@@ -275,5 +357,5 @@ def _say_alive(output: IO[bytes]) -> None:
 def _end_with_parent(parent: int) -> None:
     """Keep a decoder that hangs from outliving a parent that was killed."""
     while os.getppid() == parent:
-        time.sleep(1)
+        time.sleep(0.5)
     os._exit(1)

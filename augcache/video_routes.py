@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from augcache.video_sampling import Picker
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -45,7 +47,7 @@ def indexed(
     examine = examiner(container.format.name, codec.name, codec.extradata or b"")
     over, under = _time_base(stream)
     index, first = 0, None
-    for run in runs(container.demux(stream), examine, codec.reorder_depth):
+    for run in runs(_packets(container, stream), examine, codec.reorder_depth):
         wanted: dict[int, tuple[int, float]] = {}
         first = run.times[run.order[0]] if first is None else first
         if picker.none_of(index, len(run.order)):
@@ -121,6 +123,15 @@ def sequential(
     _check_whole(container)
 
 
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """All packets of a stream, and the empty one that ends it.
+
+    Where another stream has come up on the way, PyAV looks for its end too, which it cannot find; ours was before that.
+    """
+    with contextlib.suppress(IndexError):
+        yield from container.demux(stream)
+
+
 def _frames(
     container: InputContainer, stream: VideoStream, slots: deque[int | None] | None, progress: Callable[[], None]
 ) -> Iterator[VideoFrame]:
@@ -129,7 +140,7 @@ def _frames(
 
     codec = stream.codec_context
     started, ahead = False, None
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         if packet.size == 0 and packet.dts is not None:
             continue  # an AVI's "same picture again"; the decoder would take it for the end
         if slots is not None and packet.size:
@@ -158,6 +169,9 @@ def _time_base(stream: VideoStream) -> tuple[int, int]:
 
 
 def _check_whole(container: InputContainer) -> None:
-    short = cut_short(Path(container.name.removeprefix("file:")), container.format.name)
+    try:
+        short = cut_short(Path(container.name.removeprefix("file:")), container.format.name)
+    except OSError as error:
+        raise Stopped(f"the file cannot be read again ({reason(error)})") from error
     if short:
         raise Stopped(short)

@@ -1,6 +1,6 @@
 """Frames of videos: speed, exactness, memory and two cores, beside other libraries in the same run.
 
-    python benchmarks/frames.py [DATA] [--parts speed,exact,memory,processes,hour] [--repeats 3] [--clips 200]
+    python benchmarks/frames.py [DATA] [--parts speed,native,exact,memory,processes,hour] [--repeats 3] [--clips 200]
 
 DATA (default ../shared/data beside the repository) has a folder `videos`. Long videos and the folder of clips are made
 from its files, in a temporary folder. Times are CPU time of the whole process, medians of interleaved repeats.
@@ -316,6 +316,59 @@ assert report.computed + report.reused == len(os.listdir(folder)), report
 """
 
 
+# In a process of its own: the frames of videos at native size, each with its key and encoded, in one file. For augcache
+# the command's own function, child process and store included, which does more.
+NATIVE = """
+import sys
+from pathlib import Path
+folder, name, every, *paths = sys.argv[1:]
+sys.path.insert(0, {here!r})
+from frames_peers import peers
+from augcache import Recipe, codec, content_key
+from augcache.frames import extract_frames
+function = peers()[name]
+if name == "augcache" and paths:
+    for i, path in enumerate(paths):
+        report = extract_frames(path, Recipe("frame", every=int(every)), f"{{folder}}/{{i}}", workers=0, level=1)
+        assert report.failed == 0, path
+elif paths:
+    with open(f"{{folder}}/frames", "wb") as out:
+        for path in paths:
+            for image in function(Path(path), int(every), None):
+                out.write(content_key(image) + codec.encode({{"image": image}}, level=1))
+"""
+
+
+def native(paths: list[Path], folder: Path, repeats: int) -> None:
+    """CPU seconds for every 10th frame at native size, stored; less the start and imports of each process."""
+    program = NATIVE.format(here=str(Path(__file__).parent))
+
+    def spend(name: str, files: list[Path]) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            command = [sys.executable, "-c", program, scratch, name, "10", *map(str, files)]
+            failed = subprocess.run(command, check=False, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if failed.returncode:
+            print(f"{name}: {failed.stderr.splitlines()[-1]}", file=sys.stderr)
+            return float("nan")
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    names = [name for name in peers() if name != "floor"]
+    spent: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for name in names:
+            spent[name].append(spend(name, paths) - spend(name, []))
+    ours = statistics.median(spent["augcache"])
+    print(
+        f"\n## CPU time, every 10th frame of {len(paths)} videos at native size, stored; peers as multiples of ours\n"
+    )
+    table(
+        ["", "seconds", "this / augcache"],
+        [[n, f"{(t := statistics.median(s)):.2f}", f"{t / ours:.2f}"] for n, s in spent.items()],
+    )
+
+
 def hour(videos: Path, folder: Path) -> None:
     """Peak memory of one hour of 1080p."""
     part = chunk([videos / REAL[5]], folder / "hd.mp4", 250, 250, (1920, 1080))
@@ -334,7 +387,7 @@ def hour(videos: Path, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--parts", default="speed,exact,memory,processes")
+    parser.add_argument("--parts", default="speed,native,exact,memory,processes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clips", type=int, default=200)
     args = parser.parse_args()
@@ -349,6 +402,8 @@ def main() -> None:
                 speed(work, args.repeats)
             if "processes" in parts:
                 processes(list(work.values())[-1])
+        if "native" in parts:
+            native([videos / name for name in REAL if (videos / name).exists()], folder, args.repeats)
         if "exact" in parts:
             exact(videos, folder)
         if "memory" in parts:

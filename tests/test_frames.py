@@ -1,5 +1,7 @@
 import json
+import os
 import pickle
+import socket
 
 import av
 import numpy as np
@@ -9,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from augcache import HashedSaliencyDataset, Recipe, Store, VideoFrames, build, content_key
 from augcache.errors import RecipeError, SourceError, StoreError
-from augcache.frames import SUFFIXES, extract_frames
+from augcache.frames import SUFFIXES, Videos, extract_frames, frames_of
 from augcache.spool import Spool
 from augcache.video import Sampling, decode
+from augcache.video_process import VideoBug
 
 
 def write_video(path, frames=30, size=(64, 48), seed=0, rate=10):
@@ -105,6 +108,70 @@ def test_damage_keeps_the_frames_before_it_and_is_tried_again(videos, tmp_path):
     (videos / "zebra/not.mp4").unlink()
     assert counts(extract_frames(videos, recipe, workers=2)) == (1, 2, 0)
     assert [row.frame for row in store.sources(recipe.digest) if row.name == "lion/b.mkv"] == [0, 2, 4, 6, 8, 10]
+
+
+def reasons(store):
+    return {failure.name: failure.reason for failure in Store(store).failures()}
+
+
+def test_only_files_are_read(run_cli, videos, tmp_path, monkeypatch):
+    """A pipe, a socket or a device with a video's name is a failure that says what it is, and holds nothing up."""
+    os.mkfifo(videos / "pipe.mp4")
+    (videos / "device.mp4").symlink_to("/dev/zero")
+    monkeypatch.chdir(videos)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.mp4")
+        out = run_cli("extract-frames", videos, "--every", 10, "--json", timeout=60)
+    assert (out.returncode, json.loads(out.stdout)["computed"]) == (4, 3)
+    assert reasons(tmp_path / "ak.augcache") == {
+        "device.mp4": "is a device, not a regular file",
+        "pipe.mp4": "is a named pipe, not a regular file",
+        "socket.mp4": "is a socket, not a regular file",
+    }
+    alone = extract_frames(videos / "pipe.mp4", Recipe("frame", every=10), tmp_path / "alone.augcache", workers=0)
+    assert reasons(alone.store) == {"pipe.mp4": "is a named pipe, not a regular file"}
+
+
+def test_a_file_that_becomes_something_else(videos, tmp_path):
+    """What a pipe or a folder took the place of after it was listed is a failure; what is gone is one, too."""
+    items = Videos(videos)
+    for name in ("lion/a.mp4", "lion/b.mkv", "zebra/c.avi"):
+        (videos / name).unlink()
+    os.mkfifo(videos / "lion/a.mp4")
+    (videos / "lion/b.mkv").mkdir()
+    store = extract_frames(items, Recipe("frame", every=10), tmp_path / "s.augcache", workers=0).store
+    assert reasons(store) == {
+        "lion/a.mp4": "is a named pipe, not a regular file",
+        "lion/b.mkv": "is a folder, not a regular file",
+        "zebra/c.avi": "cannot be read: No such file or directory",
+    }
+
+
+def test_a_fault_of_our_own_is_raised(videos, monkeypatch):
+    """A bug in the decoder's process is no reason of a video."""
+
+    def fails(*_):
+        raise VideoBug("Traceback ...")
+
+    monkeypatch.setattr("augcache.frames.decode_isolated", fails)
+    [item, *_] = Videos(videos)
+    with pytest.raises(VideoBug):
+        frames_of(Recipe("frame", every=10), 5.0, 1, None, item)
+
+
+def test_a_large_frame(tmp_path):
+    """One of 8K comes through at native size, as it is decoded."""
+    path = tmp_path / "large.mkv"
+    y, x = np.mgrid[:4320, :7679]
+    picture = np.stack([x // 30, y // 17, (x + y) // 50], axis=-1).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 7679, 4320, "bgr0"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+    report = extract_frames(path, Recipe("frame", every=1), tmp_path / "s.augcache", workers=0, level=1)
+    assert counts(report) == (1, 0, 0)
+    assert np.array_equal(VideoFrames(report.store, output="array")[0], picture)
 
 
 def test_workers_do_not_matter(videos, tmp_path):

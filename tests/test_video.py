@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 import video_variants
 
-from augcache.errors import SourceError
+from augcache.errors import AugcacheError, SourceError
 from augcache.video import Frame, Sampling, VideoError, decode
 from augcache.video_index import Run
-from augcache.video_process import VideoProcess, decode_isolated
+from augcache.video_process import VideoBug, VideoProcess, decode_isolated
 
 EVERY = Sampling(every=1)
 SAMPLINGS = [
@@ -62,9 +62,19 @@ def full_decode(path: Path) -> list[tuple[bytes, float | None, bool]]:
     with av.open(str(path)) as container:
         avi = container.format.name == "avi"
         for frame in container.decode(video=0):
-            image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+            image = np.rot90(rgb(frame), frame.rotation // 90)
             frames.append((digest(image), None if avi else frame.time, frame.key_frame))
     return frames
+
+
+def rgb(frame: av.VideoFrame) -> np.ndarray:
+    """Convert as the ffmpeg program does, which heeds neither fields nor where chroma lies."""
+    graph = av.filter.Graph()
+    start = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    plain = graph.add("setparams", "field_mode=prog:chroma_location=unspecified")
+    graph.link_nodes(start, plain, graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull().to_ndarray(format="rgb24", interpolation="BICUBIC")
 
 
 def wanted(frames: list[tuple[bytes, float | None, bool]], s: Sampling) -> list[int]:
@@ -182,6 +192,31 @@ def test_a_small_frame_is_the_native_one_averaged_over_areas(variant, name):
         for frame in decode(variant(name), Sampling(every=10), size):
             area = cv2.resize(natives[frame.index], size, interpolation=cv2.INTER_AREA)
             assert psnr(frame.image, area) >= 45, (size, frame.index)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("name", ["h264.mp4", "h264_odd.mp4", "hevc_10bit.mkv", "h264_interlaced.mp4"])
+def test_the_own_size_is_the_native_frame(variant, name, fit):
+    """Asking for the size that a video has changes nothing, whatever the fit; every frame is contiguous memory."""
+    for native in decode(variant(name), Sampling(every=30)):
+        [own] = [
+            frame
+            for frame in decode(variant(name), Sampling(every=30), native.image.shape[1::-1], fit)
+            if frame.index == native.index
+        ]
+        np.testing.assert_array_equal(own.image, native.image)
+        assert native.image.flags.c_contiguous
+        assert own.image.flags.c_contiguous
+
+
+def test_colours_that_cannot_be_known_are_refused(tmp_path):
+    """A video coded by a matrix that FFmpeg cannot undo says so; other colours would be wrong."""
+    path = video_variants.encode(
+        tmp_path / "clip.mp4", "libx264", {**video_variants.X264, "x264-params": "colormatrix=YCgCo"}, length=3
+    )
+    for size in (None, (32, 24)):
+        with pytest.raises(VideoError, match=r"clip.mp4: the matrix of its colours \(YCgCo\) .*; no wanted frames"):
+            list(decode(path, EVERY, size))
 
 
 def test_fit(variant):
@@ -314,7 +349,7 @@ class TestIsolation:
     def test_same_frames(self, variant):
         """Frames come through unchanged, of any size, and one child serves many videos."""
         with VideoProcess() as process:
-            for name in ("h264.mp4", "size_changes.ts", "av1.mkv"):
+            for name in ("h264.mp4", "h264_odd.mp4", "size_changes.ts", "av1.mkv"):
                 expected = list(decode(variant(name), Sampling(every=3)))
                 got = list(process.decode(variant(name), Sampling(every=3)))
                 assert [(f.index, f.seconds, digest(f.image)) for f in got] == [
@@ -354,6 +389,36 @@ class TestIsolation:
             assert time.monotonic() - started < 6
             assert [f.index for f in process.decode("fine", EVERY)] == [0, 1, 2, 3]
 
+    @pytest.mark.parametrize("what", ["bug", "padded"])
+    def test_a_fault_of_our_own_is_no_failure_of_the_video(self, what):
+        """It is raised with the child's traceback, as no error that a user can cause, and the next video is decoded."""
+        with VideoProcess(target="video_variants:faulty") as process:
+            frames = process.decode(what, EVERY)
+            for i in range(3):
+                np.testing.assert_array_equal(next(frames).image, video_variants.picture(i))
+            with pytest.raises(
+                VideoBug, match=r"Traceback(.*\n)+(KeyError: 'no such thing'|TypeError: .*contiguous)"
+            ) as bug:
+                next(frames)
+            assert not isinstance(bug.value, AugcacheError)
+            assert len(list(process.decode("fine", EVERY))) == 4
+
+    def test_a_child_that_cannot_start_is_no_failure_of_the_video(self):
+        """Also where our code fails before there is a request."""
+        with (
+            VideoProcess(target="video_variants:no_such_function") as process,
+            pytest.raises(VideoBug, match="Attribute"),
+        ):
+            list(process.decode("fine", EVERY))
+
+    def test_a_function_of_a_file(self):
+        """It is under the same watch, and the child goes on after it."""
+        with VideoProcess(timeout=1.0, target="video_variants:faulty") as process:
+            assert process.call("video_variants:stalls", "a/file") == b"a/file"
+            with pytest.raises(VideoError, match=r"^a/stalls: nothing was read for 1 s and the decoder was stopped$"):
+                process.call("video_variants:stalls", "a/stalls")
+            assert len(list(process.decode("fine", EVERY))) == 4
+
     def test_patience(self):
         """A decoder may work for longer than the timeout without a wanted frame, and a consumer may be slow."""
         with VideoProcess(timeout=1.5, target="video_variants:faulty") as process:
@@ -384,11 +449,12 @@ class TestIsolation:
             gc.collect()
             assert len(list(process.decode(variant("h264.mp4"), EVERY))) == video_variants.LENGTH
 
-    def test_a_killed_parent_takes_its_child_along(self, tmp_path):
-        """Nothing is left running, even when the decoder hangs."""
+    @pytest.mark.parametrize("what", ["hangs", "4K"])
+    def test_a_killed_parent_takes_its_child_along(self, tmp_path, what):
+        """Nothing is left running, even when the decoder hangs, or is in the middle of a large frame."""
         script = tmp_path / "parent.py"
         script.write_text(
-            "import os, subprocess, sys\n"
+            "import os, subprocess, sys, time\n"
             "sys.path.insert(0, sys.argv[1])\n"
             "started = []\n"
             "real = subprocess.Popen\n"
@@ -398,18 +464,20 @@ class TestIsolation:
             "from augcache.video import Sampling\n"
             "from augcache.video_process import VideoProcess\n"
             "process = VideoProcess(timeout=60, target='video_variants:faulty')\n"
-            "for frame in process.decode('hangs', Sampling(every=1)):\n"
+            "for frame in process.decode(sys.argv[2], Sampling(every=1)):\n"
             "    if frame.index == 2:\n"
             "        print(started[0].pid, flush=True)\n"
+            "        time.sleep(1000 * (sys.argv[2] == '4K'))\n"
         )
         parent = subprocess.Popen(
-            [sys.executable, str(script), str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script), str(Path(__file__).parent), what], stdout=subprocess.PIPE, text=True
         )
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
+        time.sleep(0.3)  # the child has filled the pipe
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 3
         while time.monotonic() < deadline and Path(f"/proc/{child}").exists():
             time.sleep(0.1)
         with pytest.raises(ProcessLookupError):

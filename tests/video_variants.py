@@ -200,4 +200,18 @@ def faulty(path: str, sampling: Sampling, size: object, fit: str, progress: Call
         os.write(1, b"noise that a codec prints" * 1000)
     elif what == "exhausts":
         raise MemoryError
+    elif what == "bug":
+        raise KeyError("no such thing")
+    elif what == "padded":
+        yield Frame(3, 3 / 25, 0, np.zeros((8, 16, 3), np.uint8)[:, :10])
+    while what == "4K":
+        yield Frame(3, 3 / 25, 0, np.zeros((2160, 3840, 3), np.uint8))
     yield Frame(3, 3 / 25, 0, picture(3))
+
+
+def stalls(path: str, progress: Callable[[], None]) -> bytes:
+    """Stand in for a function of a file on a network that no longer answers."""
+    progress()
+    if Path(path).name == "stalls":
+        time.sleep(3600)
+    return path.encode()
