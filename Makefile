@@ -61,7 +61,7 @@ $(UV):
 # is found although it is not the one that pyenv has been told to use.
 define tests_in
 	PYENV_VERSION=$$(pyenv latest $(2) 2>/dev/null) $(UV) venv --quiet --clear --seed --no-project --python $(2) .venv-$(1)
-	$(UV) pip install --quiet --python .venv-$(1) --only-binary :all: --resolution $(3) --requirements pyproject.toml --extra dev
+	$(UV) pip install --quiet --compile-bytecode --python .venv-$(1) --only-binary :all: --resolution $(3) --requirements pyproject.toml --extra dev
 	$(UV) pip install --quiet --python .venv-$(1) --no-deps --editable .
 	$(UV) pip freeze --python .venv-$(1) | paste -sd ' '
 	.venv-$(1)/bin/python -m pytest -n 2
