@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV := .venv
 DATA ?= ../shared/data
 CLUSTER := .venv-cluster
+UV := .venv-uv/bin/uv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), some minutes the first time"
@@ -51,6 +52,27 @@ $(CLUSTER)/.installed: pyproject.toml constraints.txt constraints-cluster.txt
 test-cluster: $(CLUSTER)/.installed  ## Dask, Ray and an S3 server for real, in an environment of their own, .venv-cluster
 	$(CLUSTER)/bin/python -m pytest tests/test_cluster*.py --durations 5
 
+$(UV):
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet uv
+
+# The tests in an environment that is made anew: $(1) is its name, $(2) the version of Python, $(3) what uv prefers.
+# Wheels alone, so that the lowest versions are those that install on that Python without a compiler; a Python of pyenv's
+# is found although it is not the one that pyenv has been told to use.
+define tests_in
+	PYENV_VERSION=$$(pyenv latest $(2) 2>/dev/null) $(UV) venv --quiet --clear --seed --no-project --python $(2) .venv-$(1)
+	$(UV) pip install --quiet --compile-bytecode --python .venv-$(1) --only-binary :all: --resolution $(3) --requirements pyproject.toml --extra dev
+	$(UV) pip install --quiet --python .venv-$(1) --no-deps --editable .
+	$(UV) pip freeze --python .venv-$(1) | paste -sd ' '
+	.venv-$(1)/bin/python -m pytest -n 2
+endef
+
+test-newest-%: $(UV)  ## test-newest-3.13: the tests on Python 3.13 and the newest version of everything; some GB
+	$(call tests_in,newest-$*,$*,highest)
+
+test-lowest-%: $(UV)  ## test-lowest-3.11: the tests on Python 3.11 and the lowest versions that pyproject.toml allows
+	$(call tests_in,lowest-$*,$*,lowest-direct)
+
 test-package: $(BIN)/.installed  ## build wheel and sdist, and install them in an empty environment; a part of `test`
 	$(BIN)/python -m pytest tests/test_package.py
 
@@ -73,6 +95,6 @@ hooks: $(BIN)/.installed  ## run lint and types before every commit, by pre-comm
 	$(BIN)/pre-commit install
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(CLUSTER) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLUSTER) .venv-uv .venv-newest-* .venv-lowest-* demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help install demo test lint types golden test-pipelines test-cluster test-package bench hooks clean

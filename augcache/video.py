@@ -159,13 +159,20 @@ def _open(path: Path) -> InputContainer:
         if status.st_size == 0:
             raise VideoError(f"{path}: the file is empty")
         # "file:" keeps a colon in a name from being read as a protocol, and a playlist away from the network.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = av.open(f"file:{path}", **_any_metadata())
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: it cannot be opened as a video ({reason(error)})") from error
     if container.format.name == "tty":  # FFmpeg plays any .txt file as a film of its letters
         container.close()
         raise VideoError(f"{path}: a text file, not a video")
     return container
+
+
+def _any_metadata() -> dict[str, str]:
+    """Arguments of `av.open` that let metadata be of any bytes; from PyAV 19 on it does so by itself and takes none."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def _stream(path: Path, container: InputContainer) -> VideoStream:

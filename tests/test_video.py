@@ -328,6 +328,21 @@ def test_what_is_no_video_is_told_in_one_line(variant, tmp_path, kind):
         list(decode(path, EVERY))
 
 
+def test_metadata_of_any_bytes(variant, tmp_path):
+    """A title that is no UTF-8 is no reason to refuse a video."""
+    with av.open(str(variant("h264.mp4"))) as source, av.open(str(tmp_path / "titled.mp4"), "w") as out:
+        out.metadata["title"] = "Voegel"
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    data = (tmp_path / "titled.mp4").read_bytes()
+    assert data.count(b"Voegel") == 1
+    (tmp_path / "titled.mp4").write_bytes(data.replace(b"Voegel", b"V\xf6gel\xff"))
+    assert len(list(decode(tmp_path / "titled.mp4", EVERY))) == video_variants.LENGTH
+
+
 def test_names_are_names(variant, tmp_path, monkeypatch):
     """A colon, a percent sign or letters of any script are nothing special, nor is a wrong extension."""
     monkeypatch.chdir(tmp_path)
