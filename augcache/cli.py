@@ -16,7 +16,20 @@ import click
 
 from augcache import __version__
 from augcache.build import build
-from augcache.cli_common import BUG, ERROR, INTERRUPTED, OK, USAGE, run_build, running, say, stacked, verbose_option
+from augcache.cli_common import (
+    BUG,
+    ERROR,
+    INTERRUPTED,
+    OK,
+    USAGE,
+    max_pixels_option,
+    run_build,
+    running,
+    say,
+    stacked,
+    timeout_option,
+    verbose_option,
+)
 from augcache.cli_upkeep import COMMANDS
 from augcache.errors import AugcacheError
 from augcache.recipe import Recipe
@@ -33,6 +46,8 @@ _building = stacked(
     ),
     click.option("--keep", multiple=True, metavar="FIELD=A,B", help="Only categories of which this holds."),
     click.option("--split", help="Of CIFAR or STL-10: train, test or unlabeled.  [default: train]"),
+    max_pixels_option,
+    timeout_option,
     running,
 )
 
@@ -90,8 +105,7 @@ def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> in
     metavar="DIR",
     help="Label images of the pictures' names, resized with nearest neighbour.",
 )
-@click.option("--max-pixels", type=click.IntRange(min=1), help="List larger pictures as failures.")
-def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **options: Any) -> int:
+def resize_copies(size: str, fit: str, stored: str, **options: Any) -> int:
     """Store a copy of fixed size of every picture under SRC.
 
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
@@ -100,8 +114,7 @@ def resize_copies(size: str, fit: str, stored: str, max_pixels: int | None, **op
 
     width, height = _size(size)
     recipe = Recipe("resize", width=width, height=height, fit=fit, stored=stored, masks=options["masks"] is not None)
-    run_options = {} if max_pixels is None else {"max_pixels": max_pixels}
-    return _build(recipe, run=resize, run_options=run_options, **options)
+    return _build(recipe, run=resize, **options)
 
 
 @cli.command("extract-frames", short_help="Chosen frames of every video under SRC.")
@@ -177,12 +190,16 @@ def _build(
     quiet: bool,
     as_json: bool,
     run: Callable[..., Report] = build,
-    run_options: dict[str, Any] | None = None,
+    max_pixels: int | None,
     **options: Any,
 ) -> int:
-    how = {name: options.pop(name) for name in ("workers", "backend", "scheduler", "shard", "limit", "level")}
+    how = {
+        name: options.pop(name) for name in ("workers", "backend", "scheduler", "shard", "limit", "level", "timeout")
+    }
+    if max_pixels is not None:
+        how["max_pixels"] = max_pixels
     pictures, path = _source(**options)
-    return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how, **(run_options or {}))
+    return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how)
 
 
 for _command in COMMANDS:

@@ -48,6 +48,15 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
     return int(match[1]), int(match[2])
 
 
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="A picture that takes longer in a worker is a failure.  [default: any time]",
+)
+max_pixels_option = click.option(
+    "--max-pixels", type=click.IntRange(min=1), metavar="N", help="List larger pictures as failures.  [default: 2^28]"
+)
 running = stacked(
     click.option("--store", type=click.Path(), help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
     click.option(

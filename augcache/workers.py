@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +13,8 @@ from typing import Any, TypeVar
 from augcache import memory
 from augcache._version import __version__
 from augcache.engines import Engine, open_engine
-from augcache.errors import BackendError, RecipeError
+from augcache.errors import BackendError, RecipeError, TooLargeError
+from augcache.foreign import not_to_stdout, same_folder
 
 Job = TypeVar("Job")
 Function = Callable[[list[Job]], list[Any]]
@@ -39,6 +38,13 @@ class Large:
     """What a function gives for a picture that not every worker may decode at the same time, and how large it is."""
 
     pixels: int
+
+
+def large_or_reason(error: TooLargeError, max_pixels: int) -> Large | str:
+    """Tell a picture that may be decoded when there is memory from one that has more pixels than the user wants."""
+    if error.pixels <= max_pixels:
+        return Large(error.pixels)
+    return str(TooLargeError(error.width, error.height, max_pixels))
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,15 @@ class Pool:
             yield from self._run(large, ([job] for _, job in put_off), watch, most)
 
     def _run(
-        self, function: Function[Job], groups: Iterable[list[Job]], watch: Callable[[Waiting], None], most: int = 1 << 30
+        self,
+        function: Function[Job],
+        groups: Iterable[list[Job]],
+        watch: Callable[[Waiting], None],
+        most: int = 1 << 30,
     ) -> Results[Job]:
         if self.engine is None:
             for group in groups:
-                with _not_to_stdout():
+                with not_to_stdout(), same_folder():
                     results = function(group)
                 yield group, results
             return
@@ -184,26 +194,6 @@ def _fly(
         if time.monotonic() - heard > SILENCE:
             heard = time.monotonic()
             watch([(flight[number][0], seconds) for number, seconds in engine.sitting()])
-
-
-@contextlib.contextmanager
-def _not_to_stdout() -> Iterator[None]:
-    """Send what a transform prints, in Python or in C, to stderr, as from a worker; and come back to this folder."""
-    folder, saved = os.getcwd(), None
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):  # a program may have closed either
-        saved = os.dup(1)
-        os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        if saved is not None:
-            os.dup2(saved, 1)
-            os.close(saved)
-        with contextlib.suppress(OSError):
-            os.chdir(folder)
 
 
 @contextlib.contextmanager

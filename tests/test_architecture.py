@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 
 # A module imports only from lines above its own.
 LAYERS = [
-    ["_version", "errors", "report", "words", "markup", "kernel"],
-    ["fill"],
+    ["_version", "errors", "report", "words", "markup", "kernel", "memory"],
+    ["fill", "foreign"],
     ["run_length"],
     ["extras", "info", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],

@@ -64,14 +64,9 @@ class Engine(Protocol):
         Whether the workers are processes of this machine, with this process's folder and files.
     """
 
-    @property
-    def workers(self) -> int: ...
-
-    @property
-    def room(self) -> int: ...
-
-    @property
-    def is_local(self) -> bool: ...
+    workers: int
+    room: int
+    is_local: bool
 
     def submit(self, number: int, function: Function, jobs: list[Any]) -> None:
         """Start a group. The function is called with one job at a time, in a list, and returns a list of one."""
@@ -87,8 +82,8 @@ class Engine(Protocol):
             If the function raised.
         """
 
-    def sitting(self) -> list[tuple[int, int, float]]:
-        """Say on what the workers are: number of the group, jobs of it that are done, seconds since the last."""
+    def sitting(self) -> list[tuple[int, float]]:
+        """Say on what the workers are: numbers of groups, and for how many seconds at the next job of each."""
 
 
 def cpu_count() -> int:

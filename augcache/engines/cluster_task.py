@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -13,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from augcache.engines import Function
+from augcache.engines.process_worker import run_one
 
 
 @dataclass
@@ -57,15 +55,7 @@ def work(function: Function, jobs: list[Any], timeout: float | None, is_wanted: 
 
 
 def _work(function: Function, job: Any, answer: Answer) -> None:
-    # One process a core: threads inside a worker would only fight each other.
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    process, folder = os.getpid(), os.getcwd()
     try:
-        answer.results += function([job])
+        answer.results.append(run_one(function, job))
     except BaseException:  # noqa: BLE001  # a transform's own exceptions are caught in `function`
         answer.bug = traceback.format_exc()
-    if os.getpid() != process:
-        os._exit(0)  # a transform has forked, and this is not the worker
-    with contextlib.suppress(OSError):
-        os.chdir(folder)

@@ -9,6 +9,7 @@ import logging
 import queue
 import sys
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -65,9 +66,8 @@ class Cluster:
         """Start a group; see `Engine`."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the pictures of a data set are large, which they are
-            future = self.client.submit(
-                run_group, function, jobs, self.timeout, pure=False, retries=0, key=f"augcache-{time.time_ns()}-{number}"
-            )
+            key = f"augcache-{uuid.uuid4().hex}"
+            future = self.client.submit(run_group, function, jobs, self.timeout, pure=False, retries=0, key=key)
         self._open[number] = future, time.monotonic()
         future.add_done_callback(lambda _: self._ended.put(number))
 
@@ -86,7 +86,8 @@ class Cluster:
             raise self._gone()
         error = future.exception(timeout=GATHER_SECONDS) if future.status == "error" else None
         if isinstance(error, KilledWorker):
-            return Part(number, [], lost=f"its Dask worker died {error.allowed_failures + 1} times", suspects=sys.maxsize)
+            how = f"its Dask worker died {error.allowed_failures + 1} times"
+            return Part(number, [], lost=how, suspects=sys.maxsize)
         if error is not None:
             raise BackendError(
                 f"a Dask worker cannot run it ({type(error).__name__}: {error}); install the same packages there as "
@@ -114,10 +115,10 @@ class Cluster:
             "command again"
         )
 
-    def sitting(self) -> list[tuple[int, int, float]]:
+    def sitting(self) -> list[tuple[int, float]]:
         """Say on what the workers may be; see `Engine`. Dask does not say which groups still wait for one."""
         now = time.monotonic()
-        return [(number, 0, now - since) for number, (_, since) in self._open.items()]
+        return [(number, now - since) for number, (_, since) in self._open.items()]
 
     def close(self) -> None:
         """Take back what has not ended."""

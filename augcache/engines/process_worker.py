@@ -15,6 +15,8 @@ import sys
 import traceback
 from typing import Any
 
+from augcache.foreign import described, same_folder
+
 LENGTH = struct.Struct("<Q")
 READY, RESULT, REFUSED, BUG = range(4)
 
@@ -45,29 +47,25 @@ def main(jobs: int, results: int) -> None:
 
 
 def _work(results: int, function: Any, job: Any) -> None:
-    # One process a core: threads inside a worker would only fight each other.
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    process, folder = os.getpid(), os.getcwd()
     try:
-        kind, value = RESULT, function([job])[0]
+        kind, value = RESULT, run_one(function, job)
     except BaseException:  # noqa: BLE001  # a transform's own exceptions are caught in `function`
         kind, value = BUG, traceback.format_exc()
-    if os.getpid() != process:
-        os._exit(0)  # a transform has forked, and this is not the worker
-    with contextlib.suppress(OSError):
-        os.chdir(folder)
     _send(results, kind, value)
 
 
-def described(error: BaseException) -> str:
-    """Say an exception in one line, whatever it is; its text may itself raise."""
+def run_one(function: Any, job: Any) -> Any:
+    """Return the function's result for one job, in any worker."""
+    # One process a core: threads inside a worker would only fight each other.
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    process = os.getpid()
     try:
-        text = " ".join(str(error).split())
-    except BaseException:  # noqa: BLE001
-        text = "its message cannot be read"
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)[:300]
-    return f"{type(error).__name__}: {text}".removesuffix(": ")
+        with same_folder():
+            return function([job])[0]
+    finally:
+        if os.getpid() != process:
+            os._exit(0)  # a transform has forked, and this is not the worker
 
 
 def _send(pipe: int, kind: int, value: Any) -> None:

@@ -46,7 +46,6 @@ class _Worker:
     function: Any = None
     number: int = 0
     left: int = 0  # jobs of the group without a result
-    done: int = 0
     since: float = 0.0
     buffer: bytearray = field(default_factory=bytearray)
     is_ready: bool = False
@@ -108,9 +107,9 @@ class Processes:
             except OSError as error:
                 self._drop(worker)
                 if not worker.is_ready:
-                    raise BackendError(f"a worker process ended before it had any work ({error}); is there memory?") from error
+                    raise BackendError("a worker process ended before it had any work; is there memory?") from error
                 continue
-            worker.function, worker.number, worker.left, worker.done = function, number, len(jobs), 0
+            worker.function, worker.number, worker.left = function, number, len(jobs)
             worker.since = time.monotonic()
             self._busy[number] = worker
             return
@@ -176,7 +175,6 @@ class Processes:
                 results.append(value)
         if results:
             worker.since = time.monotonic()
-            worker.done += len(results)
             worker.left -= len(results)
             if not worker.left:
                 self._idle.append(self._busy.pop(worker.number))
@@ -203,10 +201,10 @@ class Processes:
         worker.close()
         worker.process.poll()
 
-    def sitting(self) -> list[tuple[int, int, float]]:
+    def sitting(self) -> list[tuple[int, float]]:
         """Say on what the workers are; see `Engine`."""
         now = time.monotonic()
-        return [(worker.number, worker.done, now - worker.since) for worker in self._busy.values()]
+        return [(worker.number, now - worker.since) for worker in self._busy.values()]
 
     def close(self, patience: float) -> None:
         """End all processes; those that have nothing to do get some seconds to end by themselves."""

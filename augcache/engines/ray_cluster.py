@@ -84,10 +84,10 @@ class Cluster:
             raise WorkerError(f"in a Ray worker:\n{answer.bug}")
         return Part(number, answer.results, is_overdue=answer.is_overdue)
 
-    def sitting(self) -> list[tuple[int, int, float]]:
+    def sitting(self) -> list[tuple[int, float]]:
         """Say on what the workers may be; see `Engine`. Ray does not say which groups still wait for one."""
         now = time.monotonic()
-        return [(number, 0, now - since) for number, since in self._open.values()]
+        return [(number, now - since) for number, since in self._open.values()]
 
     def close(self) -> None:
         """Take back what has not ended."""

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
+from augcache.images import MAX_PIXELS
 from augcache.sources.items import Item, Pictures, Views
 from augcache.sources.pickle_layout import Place, read_layout
 
@@ -51,7 +52,7 @@ class PackedItem(Item):
     side: int = 32
     transposed: bool = False
 
-    def load(self) -> Views:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:  # noqa: ARG002  # they are small
         """Read the picture's bytes and bring them into the usual order."""
         count = 3 * self.side * self.side
         try:
