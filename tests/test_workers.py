@@ -1,4 +1,4 @@
-"""Worker processes of this machine: what transforms do to them, and what becomes of them when their parent is killed."""
+"""Worker processes of this machine: what transforms do to them, and what is left when their parent is killed."""
 
 import json
 import os
@@ -174,7 +174,8 @@ def test_what_a_build_has_finished_outlives_any_kill(tmp_path):
             [sys.executable, "-m", "augcache", "build", str(tmp_path / "p"), *options, "--quiet"],
             env={**os.environ, "PYTHONPATH": TESTS},
         )
-        wait_for(lambda: process.poll() is not None or ((path / "data.mdb").exists() and len(Store(path)) > kept))
+        while process.poll() is None and not ((path / "data.mdb").exists() and len(Store(path)) > kept):
+            time.sleep(0.05)
         process.kill()
         process.wait()
         assert len(Store(path)) >= kept
@@ -210,9 +211,11 @@ def test_a_picture_of_more_pixels_is_a_failure_before_it_is_decoded(tmp_path, ru
     """--max-pixels, in every build of pictures."""
     write_picture(tmp_path / "p/small.png", 1, (10, 10))
     write_picture(tmp_path / "p/large.png", 2, (30, 10))
-    for command in (["build", "--transform", "toy:toy"], ["resize"], ["build-saliency"]):
-        store = tmp_path / f"{command[0]}.augcache"
-        done = run_cli(command[0], tmp_path / "p", *command[1:], "--max-pixels", 299, "--store", store, "--workers", 1)
+    write_picture(tmp_path / "q/large.png", 2, (30, 10))
+    for name, *options in (["build", "p", "--transform", "toy:toy"], ["resize", "p"], ["build-saliency", "q"]):
+        store = tmp_path / f"{name}.augcache"
+        options[0] = tmp_path / options[0]
+        done = run_cli(name, *options, "--max-pixels", 299, "--store", store, "--workers", 1)
         assert done.returncode == 4, done.stderr
         [failure] = Store(store).failures()
         assert (failure.name, failure.reason) == ("large.png", "30 x 10 pixels; the most is 299")

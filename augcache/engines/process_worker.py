@@ -71,8 +71,11 @@ def run_one(function: Any, job: Any) -> Any:
 def _send(pipe: int, kind: int, value: Any) -> None:
     data = pickle.dumps((kind, value), 5)
     view = memoryview(LENGTH.pack(len(data)) + data)
-    while view:
-        view = view[os.write(pipe, view) :]
+    try:
+        while view:
+            view = view[os.write(pipe, view) :]
+    except OSError:
+        os._exit(1)  # the parent is gone, or a transform has closed the pipe
 
 
 def _receive(pipe: int) -> Any:
@@ -87,7 +90,10 @@ def _read(pipe: int, size: int) -> bytearray | None:
     """Read so many bytes; None where the parent has closed the pipe, or is gone."""
     data = bytearray()
     while len(data) < size:
-        block = os.read(pipe, min(size - len(data), 1 << 20))
+        try:
+            block = os.read(pipe, min(size - len(data), 1 << 20))
+        except OSError:
+            os._exit(1)  # a transform has closed the pipe
         if not block:
             return None
         data += block
