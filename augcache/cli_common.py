@@ -70,7 +70,7 @@ running = stacked(
         type=click.Choice(BACKENDS),
         default="loky",
         show_default=True,
-        help="Where the workers are: processes of this machine, or a cluster.",
+        help="Where the workers are: processes of this machine (loky), or a cluster.",
     ),
     click.option(
         "--scheduler", metavar="ADDR", help="Of Dask: tcp://HOST:8786; of Ray: auto, HOST:6379 or ray://HOST:10001."
