@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -55,8 +56,7 @@ def printable(text: str) -> str:
 def not_to_stdout() -> Iterator[None]:
     """Send what is printed, in Python or in C, to stderr."""
     saved = None
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    _flush()
     with contextlib.suppress(OSError):  # a program may have closed either
         saved = os.dup(1)
         os.dup2(2, 1)
@@ -64,9 +64,18 @@ def not_to_stdout() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        _flush()
         if saved is not None:
             os.dup2(saved, 1)
             os.close(saved)
+
+
+def _flush() -> None:
+    """Write out what Python and C libraries still hold for stdout."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    if sys.platform != "win32":
+        ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager

@@ -133,7 +133,9 @@ class Pool:
                 yield group, results
             return
         lost = _Lost()
-        fly = partial(_fly, self.engine, function, lost=lost, watch=watch, late=f"took longer than {self.timeout} s")
+        fly = partial(
+            _fly, self.engine, function, lost=lost, watch=watch, late=f"took longer than {self.timeout or 0:g} s"
+        )
         yield from fly(groups, most=min(self.engine.room, most))
         yield from fly(([job] for job in lost.take()), most=min(self.engine.workers, most))
         for job in lost.take():

@@ -1,5 +1,6 @@
 """A transform that does to its worker what a transform should not; which one, the picture's first red value says."""
 
+import ctypes
 import os
 import re
 import signal
@@ -52,6 +53,7 @@ def go_away():
 def talk():
     print("printed")
     os.write(1, b"written\n")
+    ctypes.CDLL(None).puts(b"put by C")
     os.system("echo from a shell")
 
 

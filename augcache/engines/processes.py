@@ -50,11 +50,14 @@ class _Worker:
     buffer: bytearray = field(default_factory=bytearray)
     is_ready: bool = False
 
-    def read(self) -> None:
-        """Take in what has come, without waiting for more."""
-        with contextlib.suppress(BlockingIOError):
+    def read(self) -> bool:
+        """Take in what has come, without waiting for more; returns whether more may come."""
+        try:
             while block := os.read(self.results, 1 << 20):
                 self.buffer += block
+        except BlockingIOError:
+            return True
+        return False
 
     def messages(self) -> Iterator[tuple[int, Any]]:
         while len(self.buffer) >= LENGTH.size:
@@ -93,7 +96,7 @@ class Processes:
             packed = cloudpickle.dumps(jobs)
         except Exception as error:
             raise BackendError(
-                f"cannot be sent to a worker ({type(error).__name__}: {error}); use workers 0"
+                f"a picture cannot be sent to a worker ({type(error).__name__}: {error}); use workers 0"
             ) from error
         while True:
             worker = self._idle.pop() if self._idle else self._start()
@@ -115,6 +118,17 @@ class Processes:
             return
 
     def _start(self) -> _Worker:
+        try:
+            worker = self._spawn()
+        except OSError as error:
+            raise BackendError(
+                f"a worker process cannot be started ({error.strerror or error}): free memory, raise ulimit, "
+                "or give fewer workers"
+            ) from error
+        self._selector.register(worker.results, selectors.EVENT_READ, worker)
+        return worker
+
+    def _spawn(self) -> _Worker:
         if not self._guards or self._guards[-1].poll() is not None:
             self._guards.append(_guard())
         jobs, to_worker = os.pipe()
@@ -136,24 +150,20 @@ class Processes:
                 process_group=self._guards[-1].pid,
                 env={**{f"{name}_NUM_THREADS": threads for name in _THREADS}, **os.environ},
             )
-        except OSError as error:
+        except OSError:
             os.close(to_worker)
             os.close(from_worker)
-            raise BackendError(f"a worker process cannot be started ({error.strerror or error})") from error
+            raise
         finally:
             os.close(jobs)
             os.close(results)
-        worker = _Worker(process, to_worker, from_worker)
-        self._selector.register(from_worker, selectors.EVENT_READ, worker)
-        return worker
+        return _Worker(process, to_worker, from_worker)
 
     def wait(self, seconds: float) -> list[Part]:
         """Return what has come; see `Engine`."""
         for key, _ in self._selector.select(min(seconds, _LOOK_SECONDS)):
-            worker = key.data
-            size = len(worker.buffer)
-            worker.read()
-            if len(worker.buffer) == size:  # the pipe has ended
+            if not key.data.read():  # it has died, or a transform has closed its pipe
+                self._selector.unregister(key.fileobj)
                 self._looked = 0.0
         parts = [part for worker in list(self._busy.values()) for part in self._take(worker)]
         if time.monotonic() - self._looked > _LOOK_SECONDS:
@@ -197,7 +207,8 @@ class Processes:
             yield Part(worker.number, [], is_overdue=True)
 
     def _drop(self, worker: _Worker) -> None:
-        self._selector.unregister(worker.results)
+        with contextlib.suppress(KeyError):  # its pipe had ended before
+            self._selector.unregister(worker.results)
         worker.close()
         worker.process.poll()
 
@@ -241,16 +252,13 @@ def start(workers: int, timeout: float | None) -> Iterator[Processes]:
 
 
 def _guard() -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(  # noqa: S603  # our own program
-            [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
-    except OSError as error:
-        raise BackendError(f"a worker process cannot be started ({error.strerror or error})") from error
+    return subprocess.Popen(  # noqa: S603  # our own program
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
 
 
 def _how(status: int) -> str:
