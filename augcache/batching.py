@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any
 
@@ -13,16 +13,18 @@ from augcache.errors import BackendError, SourceError
 from augcache.keys import ContentKey
 from augcache.manifest import DECODED, Failure, Source
 from augcache.recipe import Recipe
-from augcache.report import Times
+from augcache.report import Progress, Times
 from augcache.store import Batch, Store
 from augcache.store_path import store_path
-from augcache.workers import Pool
+from augcache.workers import Pool, Waiting
 
 log = logging.getLogger("augcache")
 
 # What a crash can cost at most: a batch is committed when either is reached.
 COMMIT_BYTES = 1 << 22
 COMMIT_SECONDS = 2.0
+
+NO_MEMORY = "it needs more memory than there is"
 
 
 def count_items(items: Sized, limit: int | None) -> int:
@@ -60,6 +62,15 @@ def groups(jobs: list[Any], workers: int, largest: int = 16) -> Iterator[list[An
         size = max(1, min(largest, (len(jobs) - start) // (8 * max(workers, 1))))
         yield jobs[start : start + size]
         start += size
+
+
+def tell_waiting(counts: Progress, report: Callable[[Progress], None], waiting: Waiting) -> None:
+    """Report on which pictures the workers are, where no result comes; see `augcache.workers.SILENCE`."""
+    counts.waiting = [(job.name, seconds) for job, seconds in waiting]
+    try:
+        report(counts)
+    finally:
+        counts.waiting = []
 
 
 def open_store(source: Any, store: str | os.PathLike[str] | Store | None) -> Store:

@@ -6,14 +6,18 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from augcache import codec
-from augcache.batching import Writer, check_paths, count_items, groups, open_store
-from augcache.errors import AugcacheError, SourceError
+from augcache.batching import NO_MEMORY, Writer, check_paths, count_items, groups, open_store, tell_waiting
+from augcache.errors import AugcacheError, RecipeError, TooLargeError
+from augcache.foreign import call
+from augcache.images import MAX_PIXELS
 from augcache.keys import ContentKey, content_key
 from augcache.manifest import Failure, Source
 from augcache.recipe import Recipe, Record
@@ -22,7 +26,7 @@ from augcache.runs import noted
 from augcache.sources import Item, sharded
 from augcache.store import Batch, Store
 from augcache.stored import open_pictures
-from augcache.workers import Crash, Pool, open_pool
+from augcache.workers import Crash, Large, Pool, large_or_reason, open_pool
 
 log = logging.getLogger("augcache")
 
@@ -42,6 +46,8 @@ def build(
     backend: str = "loky",
     scheduler: str | None = None,
     shard: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Compute a recipe's record for every distinct picture of a source that the store has none for.
@@ -68,6 +74,11 @@ def build(
         ``ray://host:10001`` for Ray.
     shard : (int, int), optional
         ``(i, n)``, i from 1 to n: only the pictures of the i-th of n shares; see `augcache.sources.Sharded`.
+    max_pixels : int
+        A picture of more is listed as a failure, before it is decoded.
+    timeout : float, optional
+        Seconds that one picture may take in a worker, with what its transform compiles; one that takes longer is
+        listed as a failure, and its worker is ended. Default: any time.
     progress : callable, optional
         Called with a `Progress`.
 
@@ -99,11 +110,11 @@ def build(
     compute = recipe.bind()
     total = count_items(items, limit)
     counts = Progress(total)
-    with open_pool(backend, scheduler, workers) as pool:
+    with open_pool(backend, scheduler, workers, timeout) as pool:
         check_paths(pool, items)
         store = open_store(source, store)  # nothing is made where the cluster does not answer
         with store.exclusive(), noted(store, recipe, pool.workers, counts, progress) as report:
-            state = _Build(recipe, compute, store, pool, level, counts, report)
+            state = _Build(recipe, compute, store, pool, level, max_pixels, counts, report)
             # The last picture of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.
             remaining = itertools.islice(items, total)
             while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(pool.workers, 1))):
@@ -141,6 +152,10 @@ class _Job:
     plain: bool
     key: ContentKey
 
+    @property
+    def name(self) -> str:
+        return self.item.name
+
 
 @dataclass
 class _Build:
@@ -149,6 +164,7 @@ class _Build:
     store: Store
     pool: Pool
     level: int
+    max_pixels: int
     counts: Progress
     report: Callable[[Progress], None]
 
@@ -180,7 +196,7 @@ class _Build:
 
     def _hash(self, items: list[Item]) -> list[_Hashed]:
         hashed, failures = [], []
-        for group, results in self.pool.run(hash_items, groups(items, self.pool.workers)):
+        for group, results in self._run(hash_items, items):
             for item, result in zip(group, results, strict=True):
                 if isinstance(result, Crash | str):
                     reason = result.reason if isinstance(result, Crash) else result
@@ -190,6 +206,15 @@ class _Build:
         self._fail(failures)
         hashed.sort(key=lambda entry: entry.item.name)  # the first name of a picture is the same on every run
         return hashed
+
+    def _run(self, function: Callable[..., list[Any]], jobs: list[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
+        ordinary = min(self.pool.ordinary_pixels, self.max_pixels)
+        return self.pool.run(
+            partial(function, ordinary, self.max_pixels),
+            groups(jobs, self.pool.workers),
+            large=partial(function, self.max_pixels, self.max_pixels),
+            watch=partial(tell_waiting, self.counts, self.report),
+        )
 
     def _jobs(self, hashed: list[_Hashed]) -> list[_Job]:
         wanted: dict[ContentKey, _Job] = {}
@@ -204,7 +229,7 @@ class _Build:
         """Compute, and commit as results come in; yields the encoded record, or the reason for having none."""
         function = partial(compute_jobs, self.compute, self.level)
         with Writer(self.store, self.recipe, self.counts.times) as writer:
-            for group, results in self.pool.run(function, groups(jobs, self.pool.workers)):
+            for group, results in self._run(function, jobs):
                 for job, timed in zip(group, results, strict=True):
                     result, spent = (timed.reason, 0.0) if isinstance(timed, Crash) else timed
                     if isinstance(result, bytes):
@@ -249,37 +274,73 @@ class _Build:
         self.report(self.counts)
 
 
-def hash_items(items: list[Item]) -> list[Hashes | str]:
-    """Worker: the keys, file digest and label of each item, or the reason why it cannot be read."""
-    results: list[Hashes | str] = []
-    for item in items:
-        try:
-            views = item.load()
-            seen = content_key(views.seen)
-            plain = None if views.plain is views.seen else content_key(views.plain)
-            results.append((seen, None if plain == seen else plain, views.digest, views.label or item.label))
-        except SourceError as error:
-            results.append(str(error))
-    return results
+def hash_items(most: int, max_pixels: int, items: list[Item]) -> list[Hashes | Large | str]:
+    """Worker: the keys, file digest and label of each item, or the reason why it cannot be read.
+
+    An item of more than `most` pixels, and not of more than `max_pixels`, gives `Large`.
+    """
+    return [_hash_one(most, max_pixels, item) for item in items]
 
 
-def compute_jobs(compute: Callable[[Any], Record], level: int, jobs: list[_Job]) -> list[tuple[bytes | str, float]]:
-    """Worker: the encoded record of each job, or the reason why there is none; and the transform's seconds."""
-    return [_compute_one(compute, level, job) for job in jobs]
-
-
-def _compute_one(compute: Callable[[Any], Record], level: int, job: _Job) -> tuple[bytes | str, float]:
+def _hash_one(most: int, max_pixels: int, item: Item) -> Hashes | Large | str:
     try:
-        views = job.item.load()
+        views = item.load(most)
+        seen = content_key(views.seen)
+        plain = None if views.plain is views.seen else content_key(views.plain)
+        return seen, None if plain == seen else plain, views.digest, views.label or item.label
+    except TooLargeError as error:
+        return large_or_reason(error, max_pixels)
+    except AugcacheError as error:
+        return str(error)
+    except MemoryError:
+        return NO_MEMORY
+
+
+def compute_jobs(
+    compute: Callable[[Any], Record], level: int, most: int, max_pixels: int, jobs: list[_Job]
+) -> list[tuple[bytes | str, float] | Large]:
+    """Worker: the encoded record of each job, or the reason why there is none; and the transform's seconds."""
+    return [_compute_one(compute, level, most, max_pixels, job) for job in jobs]
+
+
+def _compute_one(
+    compute: Callable[[Any], Record], level: int, most: int, max_pixels: int, job: _Job
+) -> tuple[bytes | str, float] | Large:
+    try:
+        views = job.item.load(most)
         image = views.plain if job.plain else views.seen
         if content_key(image) != job.key:
             return "changed while the build ran; run the same command again", 0.0
         started = time.perf_counter()
-        record = compute(image)
+        result = call(RecipeError, "the transform", compute, image)
         spent = time.perf_counter() - started
+        record = call(RecipeError, "the transform gave what", _as_record, result)
         return codec.encode(record, level=level), spent
+    except TooLargeError as error:
+        found = large_or_reason(error, max_pixels)
+        return found if isinstance(found, Large) else (found, 0.0)
     except AugcacheError as error:
         return str(error), 0.0
-    except Exception as error:  # noqa: BLE001  # a user's transform may raise anything, and one picture must not stop the rest
-        reason = f"the transform raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return reason, 0.0
+    except MemoryError:
+        return NO_MEMORY, 0.0
+
+
+def _as_record(result: Any) -> Record:
+    """Take what a transform gave for a record; what is in it may be anything, and of any class."""
+    if not isinstance(result, Mapping):
+        raise RecipeError(f"the transform gave a {type(result).__name__}: give a dict of names and arrays")
+    record = {}
+    for name, value in result.items():
+        array = np.asarray(value)
+        if not isinstance(name, str) or not _is_text(name) or (array.dtype.kind == "U" and not _is_text(str(array))):
+            raise RecipeError(f"the transform gave {ascii(name)[:100]}: names and texts must be strings in UTF-8")
+        record[name] = array
+    return record
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,7 +14,16 @@ import click
 
 from augcache import __version__
 from augcache.build import build
-from augcache.cli_common import PATH, look_here, run_build, running, stacked, verbose_option
+from augcache.cli_common import (
+    PATH,
+    look_here,
+    max_pixels_option,
+    run_build,
+    running,
+    stacked,
+    timeout_option,
+    verbose_option,
+)
 from augcache.cli_main import main
 from augcache.cli_upkeep import COMMANDS
 from augcache.extras import check_opencv
@@ -34,6 +43,8 @@ _building = stacked(
     ),
     click.option("--keep", multiple=True, metavar="FIELD=A,B", help="Only categories of which this holds."),
     click.option("--split", help="Of CIFAR or STL-10: train, test or unlabeled.  [default: train]"),
+    max_pixels_option,
+    timeout_option,
     running,
 )
 
@@ -97,10 +108,7 @@ def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> in
     type=click.Choice(["stored", "shown"]),
     help="What masks are of where EXIF turns a picture and no size shows it: its pixels as stored, or as shown.",
 )
-@click.option("--max-pixels", type=click.IntRange(min=1), help="List larger pictures as failures.")
-def resize_copies(
-    size: str, fit: str, stored: str, mask_orientation: str | None, max_pixels: int | None, **options: Any
-) -> int:
+def resize_copies(size: str, fit: str, stored: str, mask_orientation: str | None, **options: Any) -> int:
     """Store a copy of fixed size of every picture under SRC.
 
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
@@ -113,8 +121,7 @@ def resize_copies(
         raise click.UsageError("--mask-orientation says what masks are of: give --masks as well")
     masks = mask_orientation or options["masks"] is not None
     recipe = Recipe("resize", width=width, height=height, fit=fit, stored=stored, masks=masks)
-    run_options = {} if max_pixels is None else {"max_pixels": max_pixels}
-    return _build(recipe, run=resize, run_options=run_options, **options)
+    return _build(recipe, run=resize, **options)
 
 
 @cli.command("extract-frames", short_help="Chosen frames of every video under SRC.")
@@ -193,15 +200,19 @@ def _build(
     quiet: bool,
     as_json: bool,
     run: Callable[..., Report] = build,
-    run_options: dict[str, Any] | None = None,
+    max_pixels: int | None,
     **options: Any,
 ) -> int:
     check_opencv()
     if recipe.name == "saliencycut":
         importlib.import_module("augcache.kernel")  # numba, for the same reason
-    how = {name: options.pop(name) for name in ("workers", "backend", "scheduler", "shard", "limit", "level")}
+    how = {
+        name: options.pop(name) for name in ("workers", "backend", "scheduler", "shard", "limit", "level", "timeout")
+    }
+    if max_pixels is not None:
+        how["max_pixels"] = max_pixels
     pictures, path = _source(**options)
-    return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how, **(run_options or {}))
+    return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how)
 
 
 for _command in COMMANDS:

@@ -60,6 +60,15 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
     return int(match[1]), int(match[2])
 
 
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="A picture that takes longer in a worker is a failure.  [default: any time]",
+)
+max_pixels_option = click.option(
+    "--max-pixels", type=click.IntRange(min=1), metavar="N", help="List larger pictures as failures.  [default: 2^28]"
+)
 running = stacked(
     click.option("--store", type=PATH, help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),
     click.option(
@@ -73,7 +82,7 @@ running = stacked(
         type=click.Choice(BACKENDS),
         default="loky",
         show_default=True,
-        help="Where the workers are: processes of this machine, or a cluster.",
+        help="Where the workers are: processes of this machine (loky), or a cluster.",
     ),
     click.option(
         "--scheduler", metavar="ADDR", help="Of Dask: tcp://HOST:8786; of Ray: auto, HOST:6379 or ray://HOST:10001."

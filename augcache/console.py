@@ -12,9 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from augcache.report import Progress
-from augcache.words import pace_text
+from augcache.words import duration_text, pace_text, printable
+from augcache.workers import SILENCE
 
 PLAIN_SECONDS = 10.0  # between two lines where nobody watches live
+MOST_NAMES = 8  # in one line
 
 
 @contextmanager
@@ -29,6 +31,14 @@ def show(what: str, *, quiet: bool = False, start: str = "starting") -> Iterator
             yield shown
     else:
         yield _Lines(what, start)
+
+
+def waiting_text(counts: Progress) -> str:
+    """Say on which pictures the workers are, the longest first."""
+    longest = sorted(counts.waiting, key=lambda entry: -entry[1])
+    told = [f"{printable(name)} ({duration_text(seconds)})" for name, seconds in longest[:MOST_NAMES]]
+    more = f" and {len(longest) - MOST_NAMES} more" if len(longest) > MOST_NAMES else ""
+    return f"no result for {duration_text(SILENCE)}; the workers are at {', '.join(told)}{more}"
 
 
 class _Pace:
@@ -63,6 +73,8 @@ class _Bar:
         self.pace = _Pace(start)
 
     def __call__(self, counts: Progress) -> None:
+        if counts.waiting:
+            self.bar.console.print(waiting_text(counts), highlight=False, markup=False)
         failed = f"{counts.failed} failed" if counts.failed else ""
         pace = self.pace(counts)
         self.bar.update(self.task, total=counts.total, completed=counts.done, pace=pace, failed=failed)
@@ -77,6 +89,8 @@ class _Lines:
 
     def __call__(self, counts: Progress) -> None:
         now, pace = time.monotonic(), self.pace(counts)
+        if counts.waiting:
+            print(waiting_text(counts), file=sys.stderr)
         if now - self.last < PLAIN_SECONDS:
             return
         self.last = now

@@ -6,8 +6,10 @@ across a fork, and may be resized only while no transaction of this process is o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,6 +23,9 @@ from augcache.doorway import opening, replacing
 from augcache.errors import CorruptError, StoreError
 from augcache.meta import missing_bytes, read_meta, show_one_state
 from augcache.pages import check as check_pages
+
+if sys.platform != "win32":
+    import resource
 
 Result = TypeVar("Result")
 Transaction = lmdb.Transaction
@@ -125,7 +130,7 @@ class Environment:
                     self._env.set_mapsize(0)
                 except lmdb.MapFullError:
                     self._grow()
-                except lmdb.Error as error:
+                except (lmdb.Error, OSError) as error:
                     raise _explain(error, self.path) from error
 
     def _check_current(self) -> None:
@@ -351,7 +356,20 @@ def _is_full(path: str, text: str) -> bool:
     return disk.f_bavail * disk.f_frsize < 1 << 24  # less than one commit may take
 
 
-def _explain(error: lmdb.Error, path: str) -> StoreError:
+def _no_room(path: str, text: str) -> str:
+    """Say what keeps a file from growing, and what to do; empty for another error."""
+    if sys.platform != "win32" and any(os.strerror(code) in text for code in (errno.EIO, errno.EFBIG)):
+        limit, size = resource.getrlimit(resource.RLIMIT_FSIZE)[0], 0
+        with contextlib.suppress(OSError):
+            size = os.path.getsize(os.path.join(path, "data.mdb"))
+        if limit != resource.RLIM_INFINITY and limit - size < 1 << 24:
+            return f"files may not grow beyond {limit >> 10} KiB here; raise the limit (ulimit -f)"
+    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text or _is_full(path, text):
+        return "no space left on the disk; free some"
+    return ""
+
+
+def _explain(error: lmdb.Error | OSError, path: str) -> StoreError:
     text = str(error)
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError | lmdb.BadTxnError):
         return CorruptError(f"{path}: the store's pages are damaged ({text}); copy it again, or delete it and rebuild")
@@ -360,10 +378,8 @@ def _explain(error: lmdb.Error, path: str) -> StoreError:
         return StoreError(f"{path}: not an augcache store ({text}); give another --store")
     if isinstance(error, lmdb.ReadersFullError):
         return StoreError(f"{path}: too many processes read this store at once; close some and try again")
-    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text or _is_full(path, text):
-        return StoreError(
-            f"{path}: no space left on the disk; free some and run the same command again; finished entries are kept"
-        )
+    if room := _no_room(path, text):
+        return StoreError(f"{path}: {room} and run the same command again; finished entries are kept")
     if os.strerror(errno.EACCES) in text or isinstance(error, lmdb.ReadonlyError) or os.strerror(errno.EROFS) in text:
         return StoreError(f"{path}: no permission to open or write it; check its owner, or give another --store")
     return StoreError(f"{path}: {text}")

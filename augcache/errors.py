@@ -22,6 +22,14 @@ class SourceError(AugcacheError):
     """A folder, file, data set or item cannot be read as pictures."""
 
 
+class TooLargeError(SourceError):
+    """A picture has more pixels than are wanted."""
+
+    def __init__(self, width: int, height: int, most: int) -> None:
+        super().__init__(f"{width} x {height} pixels; the most is {most}")
+        self.width, self.height, self.pixels = width, height, width * height
+
+
 class StoreError(AugcacheError):
     """A store cannot be opened, read or written."""
 

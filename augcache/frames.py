@@ -13,7 +13,7 @@ from pathlib import Path
 import xxhash
 
 from augcache import codec
-from augcache.batching import count_items, open_store
+from augcache.batching import check_paths, count_items, open_store
 from augcache.errors import SourceError
 from augcache.ingest import Ingested, ingest
 from augcache.keys import content_key
@@ -27,6 +27,7 @@ from augcache.spool import Spool
 from augcache.store import Store
 from augcache.video import Sampling, VideoError
 from augcache.video_process import call_isolated, decode_isolated
+from augcache.workers import open_pool
 
 SUFFIXES = frozenset([
     ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
@@ -146,16 +147,15 @@ def extract_frames(
     videos = source if isinstance(source, Videos) else Videos(source)
     items = sharded(videos, shard)
     count_items(items, limit)  # before a store is made
-    opened = open_store(videos.root, store)
-    for left in opened.path.glob(f"{_SPOOL}*"):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_SPOOL, dir=opened.path) as folder:
-        # Workers elsewhere have no such folder: what comes of a video travels in one piece.
-        work = partial(frames_of, recipe, timeout, level, folder if backend == "loky" else None)
-        return ingest(
-            items, recipe, opened, work, workers=workers, backend=backend, scheduler=scheduler, limit=limit, group=1,
-            progress=progress,
-        )  # fmt: skip  # what is passed on
+    with open_pool(backend, scheduler, workers) as pool:
+        check_paths(pool, items)  # before a store is made, as is the connection to the workers
+        opened = open_store(videos.root, store)
+        for left in opened.path.glob(f"{_SPOOL}*"):  # of a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_SPOOL, dir=opened.path) as folder:
+            # Workers elsewhere have no such folder: what comes of a video travels in one piece.
+            work = partial(frames_of, recipe, timeout, level, folder if pool.is_local else None)
+            return ingest(items, recipe, opened, work, pool, limit=limit, group=1, progress=progress)
 
 
 def frames_of(recipe: Recipe, timeout: float, level: int, folder: str | None, item: VideoItem) -> Ingested:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from augcache.errors import SourceError
+from augcache.errors import SourceError, TooLargeError
 
 T = TypeVar("T")
 # Width and height of a picture to the least width and height at which it may be decoded.
 Least = Callable[[int, int], tuple[float, float]]
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
+MAX_PIXELS = 1 << 28  # more than a photograph has
 # By name, so that Pillow's readers that run other programs (EPS) or guess from loose magic stay out.
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF",
@@ -268,14 +269,27 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise SourceError("the file is empty")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _open_any_size(data)
     except UnidentifiedImageError as error:
         raise SourceError(f"not a picture that can be read{_hint(data)}") from error
     except _PILLOW_ERRORS as error:
         raise SourceError(_reason(error)) from error
     if image.width * image.height > max_pixels:
-        raise SourceError(f"{image.width} x {image.height} pixels; the most is {max_pixels}")
+        raise TooLargeError(image.width, image.height, max_pixels)
     return image
+
+
+_pillow_limit = threading.Lock()
+
+
+def _open_any_size(data: bytes) -> Image.Image:
+    """Open a picture without Pillow's own limit, which belongs to the whole program; ours is checked right after."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _hint(data: bytes) -> str:

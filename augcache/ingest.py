@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from augcache import codec
-from augcache.batching import Writer, check_paths, count_items, groups
-from augcache.errors import AugcacheError
+from augcache.batching import NO_MEMORY, Writer, count_items, groups, tell_waiting
+from augcache.errors import AugcacheError, TooLargeError
+from augcache.foreign import described
 from augcache.keys import ContentKey
 from augcache.manifest import Failure, Source, row_key
 from augcache.recipe import Recipe
@@ -23,7 +24,7 @@ from augcache.report import Progress, Report
 from augcache.runs import noted
 from augcache.spool import Spool
 from augcache.store import Store
-from augcache.workers import Crash, Pool, open_pool
+from augcache.workers import Crash, Large, Pool, large_or_reason
 
 log = logging.getLogger("augcache")
 
@@ -86,10 +87,10 @@ def ingest(
     recipe: Recipe,
     store: str | os.PathLike[str] | Store,
     work: Callable[[Any], Ingested],
+    pool: Pool,
     *,
-    workers: int | None = None,
-    backend: str = "loky",
-    scheduler: str | None = None,
+    large: Callable[[Any], Ingested] | None = None,
+    max_pixels: int = 0,
     limit: int | None = None,
     level: int = 9,
     group: int = 16,
@@ -106,11 +107,14 @@ def ingest(
     store : path-like or Store
         Made where there is none.
     work : callable
-        Item to `Ingested`, in a worker process; must pickle. What it raises becomes the item's failure.
-    workers : int, optional
-        Items at a time; default all cores. 0 works in this process.
-    backend, scheduler
-        As for `augcache.build`.
+        Item to `Ingested`, in a worker process; must pickle. An `AugcacheError` that it raises becomes the item's
+        failure; anything else is a fault of our own, and is raised.
+    pool : Pool
+        The workers; opened before the store is, so that nothing is made where a cluster does not answer.
+    large : callable, optional
+        As `work`, for items for which that raises `TooLargeError`; see `Pool.run`.
+    max_pixels : int
+        Those of more are failures.
     limit : int, optional
         Only the first so many items.
     level : int
@@ -142,15 +146,14 @@ def ingest(
     total = count_items(items, limit)
     store = store if isinstance(store, Store) else Store(store, "w")
     counts = Progress(total)
-    function = partial(work_on, work, level)
+    function = partial(work_on, work, level, max_pixels)
+    large_function = partial(work_on, large or work, level, 0)
     with (
         store.exclusive(),
-        open_pool(backend, scheduler, workers) as pool,
         noted(store, recipe, pool.workers, counts, progress) as report,
         Writer(store, recipe, counts.times, recipe.digest) as writer,
     ):
-        check_paths(pool, items)
-        state = _Ingest(recipe, store, function, pool, group, counts, report)
+        state = _Ingest(recipe, store, function, large_function, pool, group, counts, report)
         remaining = itertools.islice(items, total)
         while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(pool.workers, 1))):
             state.chunk(chunk, writer)
@@ -165,7 +168,8 @@ def ingest(
 class _Ingest:
     recipe: Recipe
     store: Store
-    function: Callable[[list[Any]], list[Ingested]]
+    function: Callable[[list[Any]], list[Ingested | Large]]
+    large: Callable[[list[Any]], list[Ingested | Large]]
     pool: Pool
     group: int
     counts: Progress
@@ -176,7 +180,13 @@ class _Ingest:
         fresh = [item for item in items if not self._is_done(item, earlier[item.name])]
         self.counts.reused += len(items) - len(fresh)
         self.report(self.counts)
-        for group, results in self.pool.run(self.function, groups(fresh, self.pool.workers, self.group)):
+        outcomes = self.pool.run(
+            self.function,
+            groups(fresh, self.pool.workers, self.group),
+            large=self.large,
+            watch=partial(tell_waiting, self.counts, self.report),
+        )
+        for group, results in outcomes:
             for item, result in zip(group, results, strict=True):
                 done = Ingested(reason=result.reason) if isinstance(result, Crash) else result
                 self._keep(item, done, earlier[item.name], writer)
@@ -223,17 +233,20 @@ class _Ingest:
         self.counts.reused += new == 0
 
 
-def work_on(work: Callable[[Any], Ingested], level: int, items: Iterable[Any]) -> list[Ingested]:
-    """Worker: the result of each item, with its records encoded."""
-    return [_timed(work, level, item) for item in items]
+def work_on(
+    work: Callable[[Any], Ingested], level: int, max_pixels: int, items: Iterable[Any]
+) -> list[Ingested | Large]:
+    """Worker: the result of each item, with its records encoded; `Large` for one of not more than `max_pixels`."""
+    return [_timed(work, level, max_pixels, item) for item in items]
 
 
-def _timed(work: Callable[[Any], Ingested], level: int, item: Any) -> Ingested:
+def _timed(work: Callable[[Any], Ingested], level: int, max_pixels: int, item: Any) -> Ingested | Large:
     started = time.perf_counter()
-    return replace(_work_on_one(work, level, item), seconds=time.perf_counter() - started)
+    result = _work_on_one(work, level, max_pixels, item)
+    return result if isinstance(result, Large) else replace(result, seconds=time.perf_counter() - started)
 
 
-def _work_on_one(work: Callable[[Any], Ingested], level: int, item: Any) -> Ingested:
+def _work_on_one(work: Callable[[Any], Ingested], level: int, max_pixels: int, item: Any) -> Ingested | Large:
     try:
         result = work(item)
         if isinstance(result.records, Spool):
@@ -242,8 +255,13 @@ def _work_on_one(work: Callable[[Any], Ingested], level: int, item: Any) -> Inge
             key: record if isinstance(record, bytes) else codec.encode(record, level=level)
             for key, record in result.records.items()
         }
+        return Ingested(result.rows, records, result.reason)
+    except TooLargeError as error:
+        found = large_or_reason(error, max_pixels)
+        return found if isinstance(found, Large) else Ingested(reason=found)
     except AugcacheError as error:
         return Ingested(reason=str(error))
-    except Exception as error:  # noqa: BLE001  # one file that breaks a decoder must not stop the rest
-        return Ingested(reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    return Ingested(result.rows, records, result.reason)
+    except MemoryError:
+        return Ingested(reason=NO_MEMORY)
+    except OSError as error:  # a disk that is full, a file that went away
+        return Ingested(reason=described(error))

@@ -17,6 +17,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import RecipeError
+from augcache.foreign import described, not_to_stdout
 
 Record = dict[str, np.ndarray]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -80,7 +81,8 @@ def resolve(name: str) -> Callable[..., Record]:
     path = import_path(name)
     module_name, _, function_name = path.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        with not_to_stdout():
+            module = importlib.import_module(module_name)
     except SyntaxError as error:
         raise RecipeError(
             f"transform {name!r}: {error.filename}, line {error.lineno}: {error.msg}; mend it, and run this again"
@@ -98,6 +100,10 @@ def resolve(name: str) -> Callable[..., Record]:
                 "and that it can be imported from here (PYTHONPATH)"
             ) from error
         raise RecipeError(f"transform {name!r}: its module needs {error.name!r}, which is not installed") from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise RecipeError(f"transform {name!r}: importing its module raised {described(error)}") from error
     function = getattr(module, function_name, None)
     if function is None:
         raise RecipeError(f"no transform {name!r}: module {module_name!r} has no function {function_name!r}")

@@ -89,13 +89,17 @@ def pace_bin(seconds: float) -> int:
 
 @dataclass
 class Progress:
-    """Counts so far; given to the callback of a build after every group of pictures."""
+    """Counts so far; given to the callback of a build as results come in.
+
+    Where none has come for a minute, `waiting` has the names that the workers are at, and for how many seconds each.
+    """
 
     total: int
     computed: int = 0
     reused: int = 0
     failed: int = 0
     times: Times = field(default_factory=Times)
+    waiting: list[tuple[str, float]] = field(default_factory=list)
 
     @property
     def done(self) -> int:

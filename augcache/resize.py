@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from augcache import codec
-from augcache.batching import count_items, open_store
+from augcache.batching import check_paths, count_items, open_store
 from augcache.errors import RecipeError
 from augcache.images import MAX_PIXELS, Least
 from augcache.ingest import Ingested, ingest
@@ -22,6 +22,7 @@ from augcache.report import Progress, Report
 from augcache.sources import Item, Masked, open_source, sharded
 from augcache.store import Store
 from augcache.transforms.resize import place, render, store_as
+from augcache.workers import open_pool
 
 
 def resize(
@@ -36,6 +37,7 @@ def resize(
     backend: str = "loky",
     scheduler: str | None = None,
     shard: tuple[int, int] | None = None,
+    timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Store a copy of fixed size of every picture.
@@ -50,7 +52,7 @@ def resize(
         Default: ``$AUGCACHE_STORE``, else the source's name with ``.augcache`` beside it.
     max_pixels : int
         A picture of more is listed as a failure.
-    workers, limit, level, backend, scheduler, shard, progress
+    workers, limit, level, backend, scheduler, shard, timeout, progress
         As for `build`.
 
     Returns
@@ -77,11 +79,14 @@ def resize(
         raise RecipeError("a resize recipe has masks=True where the source has masks, and only there")
     if isinstance(pictures, Masked) and isinstance(masks, str):
         items = sharded(pictures.oriented(masks), shard)
-    work = partial(copy_item, recipe, max_pixels, level=level)
-    return ingest(
-        items, recipe, open_store(source, store), work, workers=workers, backend=backend, scheduler=scheduler,
-        limit=limit, level=level, progress=progress,
-    )  # fmt: skip  # what is passed on
+    with open_pool(backend, scheduler, workers, timeout) as pool:
+        check_paths(pool, items)  # before a store is made, as is the connection to the workers
+        work = partial(copy_item, recipe, min(max_pixels, pool.ordinary_pixels), level=level)
+        large = partial(copy_item, recipe, max_pixels, level=level)
+        return ingest(
+            items, recipe, open_store(source, store), work, pool, large=large, max_pixels=max_pixels, limit=limit,
+            level=level, progress=progress,
+        )  # fmt: skip  # what is passed on
 
 
 def copy_item(recipe: Recipe, max_pixels: int, item: Item, *, level: int = 9) -> Ingested:

@@ -11,10 +11,12 @@ import numpy as np
 
 from augcache.choice import choose
 from augcache.errors import SourceError
+from augcache.images import MAX_PIXELS
 from augcache.keys import ContentKey
 from augcache.manifest import Source
 from augcache.recipe import Recipe
 from augcache.sources import Item, Pictures, Views, open_source
+from augcache.sources.items import check_size
 from augcache.store import Store
 
 
@@ -29,7 +31,7 @@ class StoredItem(Item):
     recipe: Recipe | None = None
     key: bytes = b""
 
-    def load(self) -> Views:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:
         """Read the picture from its store."""
         from augcache.transforms.resize import pixels  # cv2, and only workers come here
 
@@ -38,6 +40,7 @@ class StoredItem(Item):
         if record is None:
             raise SourceError("its record is no longer in the store")
         image = pixels(record)
+        check_size(image, max_pixels)
         return Views(image, image, bytes(16))
 
 

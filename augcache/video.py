@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +159,7 @@ def _open(path: Path) -> InputContainer:
         if status.st_size == 0:
             raise VideoError(f"{path}: the file is empty")
         # "file:" keeps a colon in a name from being read as a protocol, and a playlist away from the network.
-        container = av.open(f"file:{path}", **_any_metadata())
+        container: InputContainer = av.open(f"file:{path}", **_any_metadata())
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: it cannot be opened as a video ({reason(error)})") from error
     if container.format.name == "tty":  # FFmpeg plays any .txt file as a film of its letters
@@ -168,7 +168,7 @@ def _open(path: Path) -> InputContainer:
     return container
 
 
-def _any_metadata() -> dict[str, str]:
+def _any_metadata() -> dict[str, Any]:
     """Arguments of `av.open` that let metadata be of any bytes; from PyAV 19 on it does so by itself and takes none."""
     import av
 

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import signal
-import sys
-import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from augcache import memory
 from augcache._version import __version__
-from augcache.engines import Engine, Lost, open_engine, task
-from augcache.errors import BackendError, RecipeError
+from augcache.engines import Engine, open_engine
+from augcache.errors import BackendError, RecipeError, TooLargeError
+from augcache.foreign import not_to_stdout, same_folder
 
 Job = TypeVar("Job")
 Function = Callable[[list[Job]], list[Any]]
+Results = Iterator[tuple[list[Job], list[Any]]]
+Waiting = list[tuple[Any, float]]
 
-# Groups that are finished and wait for the one process that writes. While there are as many, no more are handed out.
-WAITING = 64
+# Seconds without any result until a build says on what its workers are, and until it says so again.
+SILENCE = 60.0
+_TICK = 1.0
 
 
 @dataclass(frozen=True)
 class Crash:
-    """What stands for the result of a job that took its worker down each time it was tried."""
+    """What stands for the result of a job that took its worker down each time it was tried, or that never ended."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class Large:
+    """What a function gives for a picture that not every worker may decode at the same time, and how large it is."""
+
+    pixels: int
+
+
+def large_or_reason(error: TooLargeError, max_pixels: int) -> Large | str:
+    """Tell a picture that may be decoded when there is memory from one that has more pixels than the user wants."""
+    if error.pixels <= max_pixels:
+        return Large(error.pixels)
+    return str(TooLargeError(error.width, error.height, max_pixels))
 
 
 @dataclass(frozen=True)
@@ -38,13 +55,12 @@ class Pool:
     ----------
     engine : Engine or None
         None works in this process.
-    workers : int
-        Jobs at a time; 0 where there is no engine.
-    is_local : bool
-        Whether the workers see this machine's files.
+    timeout : float or None
+        Seconds that a job may take, on an engine.
     """
 
     engine: Engine | None = None
+    timeout: float | None = None
 
     @property
     def workers(self) -> int:
@@ -56,133 +72,136 @@ class Pool:
         """Whether the workers are processes of this machine."""
         return self.engine is None or self.engine.is_local
 
-    def run(self, function: Function[Job], groups: Iterable[list[Job]]) -> Iterator[tuple[list[Job], list[Any]]]:
-        """Yield ``(group, function(group))`` for every group, in the order in which they finish.
+    @property
+    def ordinary_pixels(self) -> int:
+        """Pixels that a picture may have to be decoded at any time; a function gives `Large` for one of more."""
+        return memory.ordinary_pixels(self.workers) if self.is_local else memory.MOST_PIXELS
+
+    def run(
+        self,
+        function: Function[Job],
+        groups: Iterable[list[Job]],
+        *,
+        large: Function[Job] | None = None,
+        watch: Callable[[Waiting], None] = lambda _: None,
+    ) -> Results[Job]:
+        """Yield jobs with their results, for all jobs of all groups, in the order in which they finish.
 
         Parameters
         ----------
         function : callable
             Takes a list of jobs and returns a list as long. Both must pickle (cloudpickle is used).
         groups : iterable of list
-            Read as workers become free: at most two groups a worker are with the engine, and at most `WAITING` more are
-            finished and not yet taken, so memory stays flat however slow the reader is.
+            Read as workers become free, so memory stays flat however slow the reader is.
+        large : callable, optional
+            Takes the jobs for which `function` gave `Large`, when all else is done, and as few at a time as memory
+            asks for.
+        watch : callable, optional
+            Called with jobs and seconds where nothing has come for `SILENCE` seconds.
 
         Notes
         -----
-        When a worker dies, the groups that may have been its are tried again job by job, and the jobs that this does
-        not clear, each alone. A job that dies alone too gets a `Crash` as its result; all others go on. So a job is
-        given up after three deaths (on Dask, three times as many as the cluster allows a task).
+        When a worker dies, the job that it was at (on a cluster: all jobs of its group) is tried again by itself, and
+        if that does not clear it, alone. A job that dies alone too gets a `Crash` as its result, and so does one that
+        takes longer than the timeout, at once; all others go on. So a job is given up after three deaths (on Dask,
+        three times as many as the cluster allows a task).
         """
+        put_off: list[tuple[int, Job]] = []
+        for jobs, results in self._run(function, groups, watch):
+            put_off += [
+                (result.pixels, job) for job, result in zip(jobs, results, strict=True) if isinstance(result, Large)
+            ]
+            rest = [pair for pair in zip(jobs, results, strict=True) if not isinstance(pair[1], Large)]
+            if rest:
+                yield [job for job, _ in rest], [result for _, result in rest]
+        if put_off:
+            assert large is not None  # a function that gives `Large` comes with one
+            most = memory.at_once(max(pixels for pixels, _ in put_off), self.workers) if self.is_local else 1
+            yield from self._run(large, ([job] for _, job in put_off), watch, most)
+
+    def _run(
+        self,
+        function: Function[Job],
+        groups: Iterable[list[Job]],
+        watch: Callable[[Waiting], None],
+        most: int = 1 << 30,
+    ) -> Results[Job]:
         if self.engine is None:
             for group in groups:
-                yield group, function(group)
+                with not_to_stdout(), same_folder():
+                    results = function(group)
+                yield group, results
             return
-        engine, lost = self.engine, _Lost()
-        many = 2 * engine.workers if engine.workers > 1 else 1
-        yield from lost.sift(_fly(engine, function, iter(groups), many))
-        singles = [[job] for group in lost.take() for job in group]
-        yield from lost.sift(_fly(engine, function, iter(singles), engine.workers))
-        for group in lost.take():
-            yield from lost.sift(_fly(engine, function, iter([group]), 1))
+        lost = _Lost()
+        fly = partial(
+            _fly, self.engine, function, lost=lost, watch=watch, late=f"took longer than {self.timeout or 0:g} s"
+        )
+        yield from fly(groups, most=min(self.engine.room, most))
+        yield from fly(([job] for job in lost.take()), most=min(self.engine.workers, most))
+        for job in lost.take():
+            yield from fly([[job]], most=1)
             if lost.take():
-                yield group, [Crash(f"{lost.how}, again when tried alone: out of memory, or a crash in a library")]
+                yield [job], [Crash(f"{lost.how}, again when tried alone: out of memory, or a crash in a library")]
 
 
 @dataclass
 class _Lost:
-    """The groups that came back without a result, and how the last of them was lost."""
+    """The jobs that may have taken a worker down, and how the last of them was lost."""
 
-    groups: list[list[Any]] = field(default_factory=list)
+    jobs: list[Any] = field(default_factory=list)
     how: str = ""
 
-    def sift(self, outcomes: Iterable[tuple[list[Any], list[Any] | Lost]]) -> Iterator[tuple[list[Any], list[Any]]]:
-        """Pass on what has results, and keep the rest."""
-        for group, outcome in outcomes:
-            if isinstance(outcome, Lost):
-                self.groups.append(group)
-                self.how = outcome.how
-            else:
-                yield group, outcome
-
-    def take(self) -> list[list[Any]]:
-        groups, self.groups = self.groups, []
-        return groups
-
-
-class _Flight:
-    """The groups that an engine has; it asks for more from threads of its own, also while it is being stopped."""
-
-    def __init__(self, feed: Iterator[list[Any]], first: int, most: int) -> None:
-        self.feed, self.number, self.most = feed, first, most
-        self.groups: dict[int, list[Any]] = {}
-        self.is_closed = self.is_fed = False
-        self._lock = threading.Lock()
-
-    def tasks(self, function: Any) -> Iterator[Any]:
-        while (number := self._start()) is not None:
-            yield task(function, number, self.groups[number])
-
-    def _start(self) -> int | None:
-        with self._lock:
-            if self.is_closed or len(self.groups) >= self.most:
-                return None
-            try:
-                group = next(self.feed)
-            except StopIteration:
-                self.is_fed = True
-                return None
-            self.number += 1
-            self.groups[self.number] = group
-            return self.number
-
-    def close(self) -> None:
-        with self._lock:
-            self.is_closed = True
+    def take(self) -> list[Any]:
+        jobs, self.jobs = self.jobs, []
+        return jobs
 
 
 def _fly(
-    engine: Engine, function: Function[Job], feed: Iterator[list[Job]], in_flight: int
-) -> Iterator[tuple[list[Job], list[Any] | Lost]]:
-    """Yield each group with its results, or with how it was lost."""
-    number, work = 0, partial(_in_worker, function)
+    engine: Engine,
+    function: Function[Job],
+    groups: Iterable[list[Job]],
+    *,
+    most: int,
+    lost: _Lost,
+    watch: Callable[[Waiting], None],
+    late: str,
+) -> Results[Job]:
+    """Yield jobs with their results; those that may have taken a worker down go to `lost`."""
+    feed, again, number = iter(groups), deque[list[Job]](), 0
+    flight: dict[int, list[Job]] = {}  # what is still to come of each group
+    heard = time.monotonic()
     while True:
-        flight = _Flight(feed, number, in_flight + WAITING)
-        try:
-            for outcome in engine.fly(flight.tasks(work), in_flight):
-                if isinstance(outcome, Lost):
-                    yield flight.groups.pop(outcome.number), outcome
-                else:
-                    yield flight.groups.pop(outcome[0]), outcome[1]
-        except engine.broken as error:
-            flight.close()
-            if not flight.groups:
-                raise BackendError(f"workers die before they have any work ({error}); is there memory left?") from error
-            for group in flight.groups.values():
-                yield group, Lost(0, f"its worker process died{_signals(error)}")
-        finally:
-            flight.close()
-        if flight.is_fed:
+        while len(flight) < most and (group := again.popleft() if again else next(feed, None)) is not None:
+            number += 1
+            flight[number] = group
+            engine.submit(number, function, group)
+        if not flight:
             return
-        number = flight.number
-
-
-def _signals(error: BaseException) -> str:
-    signals = sorted(set(re.findall(r"SIG[A-Z]+", str(error))))
-    return f" ({', '.join(signals)})" if signals else ""
-
-
-def _in_worker(function: Function[Job], number: int, group: list[Job]) -> tuple[int, list[Any]]:
-    # Ctrl-C reaches every process of a terminal; the parent alone decides what is kept.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # One process a core: threads inside a worker would only fight each other.
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    return number, function(group)
+        for part in engine.wait(_TICK):
+            jobs, heard = flight.pop(part.number), time.monotonic()
+            done, rest = jobs[: len(part.results)], jobs[len(part.results) :]
+            results = part.results
+            if part.is_overdue:
+                done, rest, results = [*done, rest[0]], rest[1:], [*results, Crash(late)]
+            if part.lost:
+                lost.how = part.lost
+                lost.jobs += rest[: part.suspects]
+                rest = rest[part.suspects :]
+            if rest and part.is_back:
+                again.append(rest)
+            elif rest:
+                flight[part.number] = rest
+            if done:
+                yield done, results
+        if time.monotonic() - heard > SILENCE:
+            heard = time.monotonic()
+            watch([(flight[number][0], seconds) for number, seconds in engine.sitting()])
 
 
 @contextlib.contextmanager
-def open_pool(backend: str = "loky", scheduler: str | None = None, workers: int | None = None) -> Iterator[Pool]:
+def open_pool(
+    backend: str = "loky", scheduler: str | None = None, workers: int | None = None, timeout: float | None = None
+) -> Iterator[Pool]:
     """Have workers for as long as the block runs.
 
     Parameters
@@ -192,23 +211,29 @@ def open_pool(backend: str = "loky", scheduler: str | None = None, workers: int 
     workers : int, optional
         Jobs at a time; default all cores of this machine, or of the cluster. 0 works in this process, for debugging
         and for use inside another pool.
+    timeout : float, optional
+        Seconds that a job may take; default any time.
 
     Raises
     ------
     RecipeError
-        If `workers` is negative, or there is no such backend.
+        If `workers` is negative, `timeout` is not above 0, or there is no such backend.
     BackendError
         If the engine is not installed, does not answer, or its workers have another version of augcache.
     """
     if workers is not None and workers < 0:
         raise RecipeError(f"workers {workers}: give 0 (in this process) or more")
+    if timeout is not None and not timeout > 0:
+        raise RecipeError(f"timeout {timeout}: give seconds above 0")
     if workers == 0:
         if (backend, scheduler) != ("loky", None):
             raise BackendError(f"workers 0 works in this process: leave it out for backend {backend}")
+        if timeout is not None:
+            raise BackendError("workers 0 works in this process, which cannot end itself: leave out the timeout")
         yield Pool()
         return
-    with open_engine(backend, scheduler, workers) as engine:
-        pool = Pool(engine)
+    with open_engine(backend, scheduler, workers, timeout) as engine:
+        pool = Pool(engine, timeout)
         if not engine.is_local:
             _check_version(pool, scheduler)
         yield pool

@@ -57,6 +57,19 @@ def write_picture(path: Path, seed: int, size: tuple[int, int] = (24, 20)) -> np
     return pixels
 
 
+def worker_processes(pid: int) -> list[int]:
+    """Processes below one that work on jobs: those that a build on this machine has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"process_worker" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except (OSError, IndexError):
+            continue  # it has ended
+    return found
+
+
 @pytest.fixture
 def run_cli(monkeypatch):
     """Run the command line in a process of its own, as a person does."""

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 
 # A module imports only from lines above its own.
 LAYERS = [
-    ["_version", "errors", "report", "words", "markup", "kernel", "whole_file"],
-    ["fill", "extras", "streams", "paths"],
+    ["_version", "errors", "report", "words", "markup", "kernel", "whole_file", "memory"],
+    ["fill", "extras", "streams", "paths", "foreign"],
     ["run_length"],
     ["info", "store_path", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
     ["arrow", "pages", "trust"],

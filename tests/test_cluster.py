@@ -11,10 +11,11 @@ from test_build import contents
 from test_frames import write_video
 
 from augcache import Recipe, Store, build
+from augcache.engines import WorkerError
 from augcache.errors import BackendError
 from augcache.frames import extract_frames
 from augcache.resize import resize
-from augcache.workers import WAITING, open_pool
+from augcache.workers import open_pool
 
 pytest.importorskip("psutil", reason="needs what `make test-cluster` installs")
 import clusters  # it needs psutil
@@ -119,6 +120,49 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(cluster, many, tmp_path):
     assert_same(Store(store), clean)
 
 
+def test_the_jobs_of_a_driver_that_is_killed_end(cluster, tmp_path):
+    """kill -9 to the process that asked: within seconds nobody works for it any more, and the cluster is free."""
+    for index in range(80):
+        write_picture(tmp_path / f"p/{index:02d}.png", index)
+    log = tmp_path / "log"
+    options = ["--transform", "toy:paced", "-o", f"log={log}", "-o", "seconds=0.5", "--store", tmp_path / "s.augcache"]
+    process = clusters.command_line("build", tmp_path / "p", *options, *cluster.options)
+    clusters.wait_for(log.exists, 60)
+    process.kill()
+    process.wait()
+    time.sleep(5)
+    worked = log.read_text()
+    time.sleep(2)
+    assert log.read_text() == worked
+    assert len(worked.split()) < 60
+
+
+def test_a_picture_that_never_ends_is_a_failure(cluster, tmp_path):
+    """--timeout: the picture fails, all others are computed, and the cluster works on."""
+    for index in range(12):
+        pixels = np.full((4, 4, 3), 100 + index, np.uint8)
+        pixels[0, 0, 0] = 7 if index == 3 else 200
+        (tmp_path / "p").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"p/{index:02d}.png")
+    where = {"backend": cluster.backend, "scheduler": cluster.address}
+    report = build(tmp_path / "p", Recipe("hostile:hang", only=7), tmp_path / "s.augcache", timeout=3, **where)
+    assert (report.computed, report.failed) == (11, 1)
+    [failure] = Store(report.store).failures()
+    assert (failure.name, failure.reason) == ("03.png", "took longer than 3 s")
+    clusters.wait_for(lambda: len(cluster.working()) >= 2 or cluster.backend == "ray")
+    assert build(tmp_path / "p", Recipe("toy:toy"), tmp_path / "s.augcache", **where).computed == 12
+
+
+def test_a_fault_of_our_own_is_raised_with_its_traceback(cluster):
+    """A bug in a worker elsewhere is no failure of a picture, and no complaint about the cluster."""
+    with open_pool(cluster.backend, cluster.address) as pool, pytest.raises(WorkerError, match="no_such_name"):
+        list(pool.run(faulty, [[1]]))
+
+
+def faulty(jobs):
+    return [no_such_name for _ in jobs]  # noqa: F821  # that is the fault
+
+
 def test_results_in_flight_are_bounded(cluster):
     """A reader that is slow holds up the groups, not the memory."""
     handed, taken, most = 0, 0, 0
@@ -136,7 +180,7 @@ def test_results_in_flight_are_bounded(cluster):
             if taken < 80:
                 time.sleep(0.01)
     assert taken == 160
-    assert most <= 2 * pool.workers + WAITING
+    assert most <= 4 * pool.workers
 
 
 def double(jobs):

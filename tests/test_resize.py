@@ -21,6 +21,7 @@ from augcache.resize import resize
 from augcache.sources import Folder
 from augcache.testing import check_transform
 from augcache.transforms.resize import decode_encoded, place
+from augcache.workers import open_pool
 
 SMALL = Recipe("resize", width=16, height=12)
 
@@ -243,7 +244,7 @@ def frames_of(count, item):
     if item.name == "a/2.png":
         os.kill(os.getpid(), signal.SIGKILL)
     if item.name == "b/1.png":
-        raise ValueError("as asked")
+        raise SourceError("as asked")
     if item.name == "b/3.png":
         return Ingested(reason="no frames")
     images = [np.full((2, 2, 3), index and ord(item.name[2]) * 4 + index, np.uint8) for index in range(count)]
@@ -263,19 +264,24 @@ class Count:
         return frames_of(self.count, item)
 
 
+def ingested(folder, recipe, path, work, workers):
+    with open_pool(workers=workers) as pool:
+        return ingest(Folder(folder), recipe, path, work, pool)
+
+
 def test_one_item_may_give_many_rows(pictures, tmp_path):
-    """Frames of one file come and go together; a crash, an exception and a reason cost their own item alone."""
+    """Frames of one file come and go together; a crash, an error and a reason cost their own item alone."""
     path, recipe = tmp_path / "s.augcache", Recipe("toy:toy")
-    assert counts(ingest(Folder(pictures), recipe, path, Count(3), workers=2)) == (3, 0, 3)
+    assert counts(ingested(pictures, recipe, path, Count(3), workers=2)) == (3, 0, 3)
     store = Store(path)
     assert [(row.name, row.frame) for row in store.sources(recipe.digest)] == [
         (name, frame) for name in ("a/0.png", "a/4.png", "b/5.png") for frame in range(3)
     ]
     reasons = {failure.name: failure.reason for failure in store.failures()}
     assert "SIGKILL" in reasons["a/2.png"]
-    assert (reasons["b/1.png"], reasons["b/3.png"]) == ("ValueError: as asked", "no frames")
+    assert (reasons["b/1.png"], reasons["b/3.png"]) == ("as asked", "no frames")
     assert len(store) == 7  # 3 x 2 of their own, and the first, which they share
-    assert counts(ingest(Folder(pictures), recipe, path, Count(3), workers=2)) == (0, 3, 3)
+    assert counts(ingested(pictures, recipe, path, Count(3), workers=2)) == (0, 3, 3)
 
 
 def test_rows_of_a_file_that_got_shorter_go(pictures, tmp_path):
@@ -283,9 +289,9 @@ def test_rows_of_a_file_that_got_shorter_go(pictures, tmp_path):
     for name in ("a/2.png", "b/1.png", "b/3.png"):
         (pictures / name).unlink()
     path, recipe = tmp_path / "s.augcache", Recipe("toy:toy")
-    ingest(Folder(pictures), recipe, path, Count(5), workers=0)
+    ingested(pictures, recipe, path, Count(5), workers=0)
     os.utime(pictures / "a/0.png", ns=(1, 1))
-    assert counts(ingest(Folder(pictures), recipe, path, Count(2), workers=0)) == (0, 3, 0)
+    assert counts(ingested(pictures, recipe, path, Count(2), workers=0)) == (0, 3, 0)
     lengths = [sum(row.name == name for row in Store(path).sources(recipe.digest)) for name in ("a/0.png", "a/4.png")]
     assert lengths == [2, 5]
 
@@ -308,8 +314,10 @@ def test_a_stopped_run_keeps_what_it_finished_and_goes_on(tmp_path, sign):
 import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from augcache.ingest import ingest
 from augcache.sources import Folder
+from augcache.workers import open_pool
 from test_resize import SMALL, slowly
-ingest(Folder({str(tmp_path / "p")!r}), SMALL, {str(path)!r}, slowly, workers=2)
+with open_pool(workers=2) as pool:
+    ingest(Folder({str(tmp_path / "p")!r}), SMALL, {str(path)!r}, slowly, pool)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
@@ -322,7 +330,7 @@ ingest(Folder({str(tmp_path / "p")!r}), SMALL, {str(path)!r}, slowly, workers=2)
     done = len(Store(path))
     assert 5 < done < 24
     assert all((SMALL, row.key) in Store(path) for row in Store(path).sources(SMALL.digest))
-    assert counts(ingest(Folder(tmp_path / "p"), SMALL, path, slowly, workers=4)) == (24 - done, done, 0)
+    assert counts(ingested(tmp_path / "p", SMALL, path, slowly, workers=4)) == (24 - done, done, 0)
 
 
 def slowly(item):

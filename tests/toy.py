@@ -47,6 +47,15 @@ def slow(image, *, seconds=0.2):
 
 
 @transform(version=1)
+def paced(image, *, log="", seconds=0.2):
+    """Take a while, and leave a line for it in a file."""
+    with open(log, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return {"mean": image.mean((0, 1)).astype(np.float32)}
+
+
+@transform(version=1)
 def modules(image):
     """Tell what the process has imported."""
     import sys

@@ -1,4 +1,4 @@
-"""The engines that workers run on: processes of this machine, a Dask cluster, a Ray cluster; all through joblib.
+"""The engines that workers run on: processes of this machine, a Dask cluster, a Ray cluster.
 
 This package alone imports joblib, dask and ray, and each only where it is used: joblib costs a tenth of a second, and
 `augcache --help` comes through here.
@@ -7,65 +7,83 @@ This package alone imports joblib, dask and ray, and each only where it is used:
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from augcache.errors import BackendError, RecipeError
 from augcache.extras import require
 
 BACKENDS = ("loky", "dask", "ray")
 
+Function = Callable[[list[Any]], list[Any]]
 
-@dataclass(frozen=True)
-class Lost:
-    """What stands for the result of a task whose worker died under it: the task's number, and how."""
 
-    number: int
-    how: str
+class WorkerError(RuntimeError):
+    """A fault of augcache's own in a worker; holds the worker's traceback."""
 
 
 @dataclass(frozen=True)
-class Engine:
-    """Runs numbered tasks.
+class Part:
+    """What has come of a group of jobs.
 
     Attributes
     ----------
-    parallel : callable
-        Gives a `joblib.Parallel` that returns a generator of results in the order in which they finish.
-    workers : int
-        How many tasks run at the same time.
-    is_local : bool
-        Whether the workers are processes of this machine, with this process's folder and files.
-    broken : tuple of exception types
-        What it raises where the death of one worker ends all tasks in flight.
+    number : int
+        The group's.
+    results : list
+        Results of the next jobs of the group, in its order; may be empty.
+    is_back : bool
+        Nothing more comes under this number; jobs without a result are still to be done.
+    lost : str
+        Not empty: how the worker died under the first job without a result.
+    suspects : int
+        Where lost: how many of the first jobs without a result may have been the reason.
+    is_overdue : bool
+        The first job without a result took longer than allowed and was given up.
     """
 
-    parallel: Callable[[], Any]
+    number: int
+    results: list[Any]
+    is_back: bool = True
+    lost: str = ""
+    suspects: int = 0
+    is_overdue: bool = False
+
+
+class Engine(Protocol):
+    """Runs groups of jobs, each under a number that the caller gives.
+
+    Attributes
+    ----------
+    workers : int
+        How many groups run at the same time.
+    room : int
+        How many groups it takes; more than `workers` where a worker would wait for the next.
+    is_local : bool
+        Whether the workers are processes of this machine, with this process's folder and files.
+    """
+
     workers: int
+    room: int
     is_local: bool
-    broken: tuple[type[BaseException], ...] = ()
 
-    def fly(self, tasks: Iterator[Any], in_flight: int) -> Iterator[tuple[int, Any] | Lost]:
-        """Run tasks, of which `in_flight` at most are with the engine; yields their results, each with its number.
+    def submit(self, number: int, function: Function, jobs: list[Any]) -> None:
+        """Start a group. The function is called with one job at a time, in a list, and returns a list of one."""
 
-        A task is ``task(function, number, group)``. Raises `broken`, and `BackendError` where the engine went away.
+    def wait(self, seconds: float) -> list[Part]:
+        """Return what has come, once something has, or nothing after so many seconds.
+
+        Raises
+        ------
+        BackendError
+            If the engine went away, or its workers cannot load the function.
+        WorkerError
+            If the function raised.
         """
-        parallel = self.parallel()
-        parallel.pre_dispatch = in_flight
-        results = parallel(tasks)
-        try:
-            yield from results
-        finally:
-            results.close()
 
-
-def task(function: Any, number: int, group: Any) -> Any:
-    """Make what an engine runs; the function returns the number with its result."""
-    import joblib
-
-    return joblib.delayed(function)(number, group)
+    def sitting(self) -> list[tuple[int, float]]:
+        """Say on what the workers are: numbers of groups, and for how many seconds at the next job of each."""
 
 
 def cpu_count() -> int:
@@ -76,7 +94,9 @@ def cpu_count() -> int:
 
 
 @contextlib.contextmanager
-def open_engine(backend: str, scheduler: str | None, workers: int | None) -> Iterator[Engine]:
+def open_engine(
+    backend: str, scheduler: str | None, workers: int | None, timeout: float | None = None
+) -> Iterator[Engine]:
     """Connect to an engine, or start one, for as long as the block runs.
 
     Parameters
@@ -87,7 +107,9 @@ def open_engine(backend: str, scheduler: str | None, workers: int | None) -> Ite
         Where the cluster is: ``tcp://host:8786`` for Dask; for Ray "auto" (the default: the cluster that this machine
         is part of), ``host:6379`` or ``ray://host:10001``.
     workers : int or None
-        Tasks at a time; default all cores of this machine, or of the cluster.
+        Groups at a time; default all cores of this machine, or of the cluster.
+    timeout : float or None
+        Seconds that a job may take; None for any time.
 
     Raises
     ------
@@ -101,31 +123,19 @@ def open_engine(backend: str, scheduler: str | None, workers: int | None) -> Ite
     if backend == "loky":
         if scheduler is not None:
             raise BackendError(f"scheduler {scheduler}: goes with backend dask or ray; give one of them")
-        with warnings.catch_warnings():
-            # A worker whose memory has grown by much, as by compiling kernels, is renewed; nobody need do anything.
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-            yield _loky(cpu_count() if workers is None else workers)
+        from augcache.engines import processes
+
+        with processes.start(cpu_count() if workers is None else workers, timeout) as local:
+            yield local
     elif backend == "dask":
         require("distributed", "dask", "backend dask")
         from augcache.engines import dask_cluster
 
-        with dask_cluster.connect(scheduler) as (engine, cores):
-            yield Engine(lambda: engine, workers or cores, is_local=False)
+        with dask_cluster.connect(scheduler, workers, timeout) as dask:
+            yield dask
     else:
         require("ray", "ray", "backend ray")
         from augcache.engines import ray_cluster
 
-        with ray_cluster.connect(scheduler) as (engine, cores):
-            yield Engine(lambda: engine, workers or cores, is_local=False)
-
-
-def _loky(workers: int) -> Engine:
-    import joblib
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
-    def parallel() -> Any:
-        # A new one each time: results of a flight that broke may still come in. The processes are kept all the same.
-        # joblib runs a single worker inside this process. A pool of two with one group in flight keeps a crash out.
-        return joblib.Parallel(max(workers, 2), backend="loky", return_as="generator_unordered", batch_size=1)
-
-    return Engine(parallel, workers, is_local=True, broken=(BrokenProcessPool,))
+        with ray_cluster.connect(scheduler, workers, timeout) as ray:
+            yield ray

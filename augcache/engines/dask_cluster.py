@@ -1,7 +1,4 @@
-"""joblib on a Dask cluster, with the death of a worker as a result and not as the end of all.
-
-joblib's own backend never hears of a task that Dask gives up (`KilledWorker`), and would wait for it forever.
-"""
+"""An engine of plain futures on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -9,29 +6,36 @@ import contextlib
 import ctypes
 import functools
 import logging
+import queue
 import sys
-from collections.abc import Callable, Iterator
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
-import joblib
-from distributed import CancelledError, Client, KilledWorker
-from joblib._dask import DaskDistributedBackend
+from distributed import Client, Future, KilledWorker, get_worker
+from distributed.worker import thread_state
 
+from augcache.engines import Function, Part, WorkerError
+from augcache.engines.cluster_task import Answer, work
 from augcache.errors import BackendError
 
 CONNECT_SECONDS = 10
+GATHER_SECONDS = 60  # for the results of one group to come over
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-class _Call:
-    """What a worker runs; Dask shows its `repr`."""
+def run_group(function: Function, jobs: list[Any], timeout: float | None) -> tuple[Answer, str]:
+    """Work on a group of jobs in a Dask worker; returns what became of it, and the worker's address."""
+    _keep_memory()
+    return work(function, jobs, timeout, _is_wanted), get_worker().address
 
-    def __call__(self, tasks: Any) -> list[Any]:
-        _keep_memory()
-        return [function(*arguments, **options) for function, arguments, options in tasks]
 
-    def __repr__(self) -> str:
-        return "augcache"
+def _is_wanted() -> bool:
+    """Whether the driver that asked for this task still waits for it."""
+    task = get_worker().state.tasks.get(thread_state.key)
+    return task is not None and task.state == "executing"
 
 
 @functools.cache  # once for each process
@@ -47,50 +51,84 @@ def _keep_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
 
-class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
-    """Hands out what became of a task together with the task's number."""
+class Cluster:
+    """An `Engine`; use `connect`."""
 
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        """Cores of the cluster; two at least, as joblib works in this process for one."""
-        return max(int(super().effective_n_jobs(n_jobs)), 2)
+    is_local = False
 
-    async def _to_func_args(self, func: Any) -> tuple[Any, Any]:
-        # joblib's makes a Dask client in the worker for each task, for tasks that start others: 10 ms each.
-        return _Call(), func.items
+    def __init__(self, client: Client, workers: int, timeout: float | None) -> None:
+        self.client, self.workers, self.timeout = client, workers, timeout
+        self.room = 2 * workers if workers > 1 else 1
+        self._open: dict[int, tuple[Future, float]] = {}
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
-        """Start a task; joblib's callback comes for every end that it may have."""
-        number = func.items[0][1][0]
-        future = super().submit(func, callback=lambda _: None)
-        future.add_done_callback(lambda done: callback((number, done)))
-        return future
+    def submit(self, number: int, function: Function, jobs: list[Any]) -> None:
+        """Start a group; see `Engine`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the pictures of a data set are large, which they are
+            key = f"augcache-{uuid.uuid4().hex}"
+            future = self.client.submit(run_group, function, jobs, self.timeout, pure=False, retries=0, key=key)
+        self._open[number] = future, time.monotonic()
+        future.add_done_callback(lambda _: self._ended.put(number))
 
-    def retrieve_result_callback(self, out: Any) -> Any:
-        """Turn the end of a task into its result; a list, as joblib's tasks travel in batches (of one)."""
-        from augcache.engines import Lost
+    def wait(self, seconds: float) -> list[Part]:
+        """Return what has come; see `Engine`."""
+        with contextlib.suppress(queue.Empty):
+            numbers = [self._ended.get(timeout=seconds)]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    numbers.append(self._ended.get_nowait())
+            return [self._part(number, self._open.pop(number)[0]) for number in numbers]
+        return []
 
-        number, future = out
-        error = future.exception()
+    def _part(self, number: int, future: Future) -> Part:
+        if future.status == "cancelled":
+            raise self._gone()
+        error = future.exception(timeout=GATHER_SECONDS) if future.status == "error" else None
         if isinstance(error, KilledWorker):
-            return [Lost(number, f"its Dask worker died {error.allowed_failures + 1} times")]
+            how = f"its Dask worker died {error.allowed_failures + 1} times"
+            return Part(number, [], lost=how, suspects=sys.maxsize)
         if error is not None:
             raise BackendError(
                 f"a Dask worker cannot run it ({type(error).__name__}: {error}); install the same packages there as "
                 "here, and run the same command again"
             ) from error
-        result = future.result()
-        if isinstance(result, CancelledError):
-            address = self.client.scheduler.address if self.client.scheduler else "the cluster"
-            raise BackendError(
-                f"{address}: the Dask scheduler went away; what is finished is kept: start it, and run the same "
-                "command again"
-            )
-        return super().retrieve_result_callback(result)
+        try:
+            answer, address = future.result(timeout=GATHER_SECONDS)
+        except Exception as error:  # whatever Dask raises where its scheduler is gone
+            raise self._gone() from error
+        if answer.bug:
+            raise WorkerError(f"in a Dask worker:\n{answer.bug}")
+        if answer.is_overdue:
+            self._restart(address)
+        return Part(number, answer.results, is_overdue=answer.is_overdue)
+
+    def _restart(self, address: str) -> None:
+        """End a worker whose thread hangs; one without a nanny keeps the thread."""
+        with contextlib.suppress(Exception):
+            self.client.restart_workers([address], timeout=CONNECT_SECONDS, raise_for_error=False)
+
+    def _gone(self) -> BackendError:
+        address = self.client.scheduler.address if self.client.scheduler else "the cluster"
+        return BackendError(
+            f"{address}: the Dask scheduler went away; what is finished is kept: start it, and run the same "
+            "command again"
+        )
+
+    def sitting(self) -> list[tuple[int, float]]:
+        """Say on what the workers may be; see `Engine`. Dask does not say which groups still wait for one."""
+        now = time.monotonic()
+        return [(number, now - since) for number, (_, since) in self._open.items()]
+
+    def close(self) -> None:
+        """Take back what has not ended."""
+        if self._open:
+            self.client.cancel([future for future, _ in self._open.values()])
 
 
 @contextlib.contextmanager
-def connect(scheduler: str | None) -> Iterator[tuple[Any, int]]:
-    """Connect to a cluster; gives a `joblib.Parallel` on it, and its number of cores."""
+def connect(scheduler: str | None, workers: int | None, timeout: float | None) -> Iterator[Cluster]:
+    """Connect to a cluster for as long as the block runs."""
     if scheduler is None:
         raise BackendError("the Dask backend needs the address of a scheduler: --scheduler tcp://HOST:8786")
     with _quiet():
@@ -102,19 +140,19 @@ def connect(scheduler: str | None) -> Iterator[tuple[Any, int]]:
                 "scheduler', and give the address that it prints"
             ) from error
         try:
-            backend = Backend(client=client, wait_for_workers_timeout=CONNECT_SECONDS, pure=False, retries=0)
             try:
-                backend.effective_n_jobs(-1)  # waits for workers
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
             except TimeoutError as error:
                 raise BackendError(
                     f"{scheduler}: the Dask scheduler has no workers; start some with 'dask worker {scheduler} "
                     "--nworkers auto --nthreads 1'"
                 ) from error
-            cores = sum(client.ncores().values())
-            with joblib.Parallel(
-                cores, backend=backend, return_as="generator_unordered", batch_size=1, pre_dispatch=cores
-            ) as parallel:
-                yield parallel, cores
+            cluster = Cluster(client, workers or sum(client.ncores().values()), timeout)
+            try:
+                yield cluster
+            finally:
+                with contextlib.suppress(Exception):  # the scheduler may be gone
+                    cluster.close()
         finally:
             client.close(timeout=2)
 

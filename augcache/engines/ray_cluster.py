@@ -1,26 +1,24 @@
-"""joblib on a Ray cluster, by plain Ray tasks.
-
-The backend that Ray brings for joblib deals its tasks out to actors in turn, whether they are busy or dead.
-"""
+"""An engine of plain tasks on a Ray cluster."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
-import joblib
 import ray
-from joblib.parallel import ParallelBackendBase
 from ray import exceptions
 from ray.util import client
 
+from augcache.engines import Function, Part, WorkerError
+from augcache.engines.cluster_task import Answer, work
 from augcache.errors import BackendError
 
 # A task's own worker or machine is gone, whatever the reason.
@@ -30,75 +28,74 @@ _DIED = (
     exceptions.OutOfMemoryError,
     exceptions.ObjectLostError,
 )
-
-
 _GONE = "the Ray cluster went away; what is finished is kept: start it, and run the same command again"
 # Ray ends this process, without a word to it, when the head has been gone for 60 seconds.
 _GONE_SECONDS = 40
+_LEAVE_SECONDS = 0.5  # for an answer to leave a worker that ends itself
 
 
-class Backend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
-    """A joblib backend of Ray tasks; a task that loses its worker gives `Lost`."""
+def _call(function: Function, jobs: list[Any], timeout: float | None) -> Answer:
+    answer = work(function, jobs, timeout, lambda: True)  # Ray ends the workers of a driver that is gone
+    if answer.is_overdue:  # no thread can be stopped, and Ray has no call to end a task's own worker
+        threading.Timer(_LEAVE_SECONDS, os._exit, [1]).start()
+    return answer
 
-    supports_retrieve_callback = True
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._open: dict[int, Callable[[Any], None]] = {}
-        # The end of a task starts the next, which must not happen in the thread that Ray's answers come in by.
-        self._ends = ThreadPoolExecutor(1)
+class Cluster:
+    """An `Engine`; use `connect`."""
+
+    is_local = False
+
+    def __init__(self, workers: int, timeout: float | None) -> None:
+        self.workers, self.timeout = workers, timeout
+        self.room = 2 * workers if workers > 1 else 1
         # No retries by Ray: `augcache.workers` tries what killed its worker again, apart from the others.
-        self.remote = ray.remote(num_cpus=1, max_retries=0)(_call)
+        self._remote = ray.remote(num_cpus=1, max_retries=0)(_call)
+        self._open: dict[Any, tuple[int, float]] = {}
+        self.gone = ""
 
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        """Return how many; two at least, as joblib works in this process for one."""
-        return max(n_jobs, 2)
+    def submit(self, number: int, function: Function, jobs: list[Any]) -> None:
+        """Start a group; see `Engine`."""
+        self._open[self._remote.remote(function, jobs, self.timeout)] = number, time.monotonic()
 
-    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
-        """Start a task."""
-        number = func.items[0][1][0]
-        self._open[number] = callback
-        future = self.remote.remote(func).future()
-        future.add_done_callback(lambda done: self._ends.submit(self._end, number, done))
-        return future
-
-    def _end(self, number: int, future: Any) -> None:
-        callback = self._open.pop(number, None)
-        if callback is not None:
-            callback((number, future))
-
-    def give_up(self, reason: str) -> None:
-        """End every task that is under way with an error."""
-        for number in list(self._open):
-            future: Future[Any] = Future()
-            future.set_exception(BackendError(reason))
-            self._end(number, future)
-
-    def retrieve_result_callback(self, out: Any) -> Any:
-        """Turn the end of a task into its result; a list, as joblib's tasks travel in batches (of one)."""
-        from augcache.engines import Lost
-
-        number, future = out
-        error = future.exception()
-        if error is None:
-            return future.result()
-        if isinstance(error, BackendError):
-            raise error
-        if isinstance(error, exceptions.LocalRayletDiedError):
+    def wait(self, seconds: float) -> list[Part]:
+        """Return what has come; see `Engine`."""
+        if self.gone:
+            raise BackendError(self.gone)
+        try:
+            ended, _ = ray.wait(list(self._open), timeout=seconds)
+        except (exceptions.RayError, ConnectionError) as error:
             raise BackendError(_GONE) from error
-        if isinstance(error, _DIED):
-            return [Lost(number, f"its Ray worker died ({type(error).__name__})")]
-        raise BackendError(
-            f"a Ray worker cannot run it ({type(error).__name__}: {' '.join(str(error).split())[-300:]}); install the "
-            "same packages there as here, and run the same command again"
-        ) from error
+        return [self._part(task, self._open.pop(task)[0]) for task in ended]
+
+    def _part(self, task: Any, number: int) -> Part:
+        try:
+            answer = ray.get(task)
+        except (exceptions.LocalRayletDiedError, ConnectionError) as error:
+            raise BackendError(_GONE) from error
+        except _DIED as error:
+            return Part(number, [], lost=f"its Ray worker died ({type(error).__name__})", suspects=sys.maxsize)
+        except exceptions.RayError as error:
+            raise BackendError(
+                f"a Ray worker cannot run it ({type(error).__name__}: {' '.join(str(error).split())[-300:]}); install "
+                "the same packages there as here, and run the same command again"
+            ) from error
+        if answer.bug:
+            raise WorkerError(f"in a Ray worker:\n{answer.bug}")
+        return Part(number, answer.results, is_overdue=answer.is_overdue)
+
+    def sitting(self) -> list[tuple[int, float]]:
+        """Say on what the workers may be; see `Engine`. Ray does not say which groups still wait for one."""
+        now = time.monotonic()
+        return [(number, now - since) for number, since in self._open.values()]
+
+    def close(self) -> None:
+        """Take back what has not ended."""
+        for task in self._open:
+            ray.cancel(task, force=True)
 
 
-def _call(batch: Any) -> Any:
-    return batch()
-
-
-def _watch(backend: Backend, address: str, over: threading.Event) -> None:
+def _watch(cluster: Cluster, address: str, over: threading.Event) -> None:
     """Give up once nothing has listened where the cluster's head was for `_GONE_SECONDS`."""
     host, _, port = address.rpartition(":")
     seen = time.monotonic()
@@ -108,17 +105,17 @@ def _watch(backend: Backend, address: str, over: threading.Event) -> None:
             seen = time.monotonic()
         except OSError:
             if time.monotonic() - seen > _GONE_SECONDS:
-                backend.give_up(f"{address}: {_GONE}")
+                cluster.gone = f"{address}: {_GONE}"
 
 
 @contextlib.contextmanager
-def _watched(backend: Backend) -> Iterator[None]:
+def _watched(cluster: Cluster) -> Iterator[None]:
     over = threading.Event()
     if client.ray.is_connected():  # ray://, which tells by itself
         yield
         return
     address = ray.get_runtime_context().gcs_address
-    thread = threading.Thread(target=_watch, args=(backend, address, over), daemon=True)
+    thread = threading.Thread(target=_watch, args=(cluster, address, over), daemon=True)
     thread.start()
     try:
         yield
@@ -127,8 +124,8 @@ def _watched(backend: Backend) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connect(scheduler: str | None) -> Iterator[tuple[Any, int]]:
-    """Connect to a cluster; gives a `joblib.Parallel` on it, and its number of cores."""
+def connect(scheduler: str | None, workers: int | None, timeout: float | None) -> Iterator[Cluster]:
+    """Connect to a cluster for as long as the block runs."""
     ours = not ray.is_initialized()
     address = scheduler or "auto"
     if ours:
@@ -142,14 +139,13 @@ def connect(scheduler: str | None) -> Iterator[tuple[Any, int]]:
                 "--head', and give --scheduler auto, HOST:6379 or ray://HOST:10001"
             ) from error
     try:
-        cores, backend = int(ray.cluster_resources().get("CPU", 0)), Backend()
-        with (
-            _watched(backend),
-            joblib.Parallel(
-                cores, backend=backend, return_as="generator_unordered", batch_size=1, pre_dispatch=cores
-            ) as parallel,
-        ):
-            yield parallel, cores
+        cluster = Cluster(workers or int(ray.cluster_resources().get("CPU", 0)), timeout)
+        with _watched(cluster):
+            try:
+                yield cluster
+            finally:
+                with contextlib.suppress(Exception):  # the cluster may be gone
+                    cluster.close()
     finally:
         if ours:
             ray.shutdown()

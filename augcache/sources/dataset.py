@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from augcache.errors import SourceError
-from augcache.images import as_pixels
-from augcache.sources.items import ArrayItem, Item, Pictures, Views
+from augcache.foreign import call, not_to_stdout
+from augcache.images import MAX_PIXELS, as_pixels
+from augcache.sources.items import ArrayItem, Item, Pictures, Views, check_size
 
 
 class MapDataset(Pictures):
@@ -89,10 +90,11 @@ class MadeItem(Item):
     factory: str = ""
     index: int = 0
 
-    def load(self) -> Views:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:
         """Take the pixels."""
         image, label = picture_and_label(make(self.factory), self.index)
         pixels = as_pixels(image)
+        check_size(pixels, max_pixels)
         return Views(pixels, pixels, bytes(16), label)
 
 
@@ -103,14 +105,21 @@ def make(factory: str) -> Any:
         raise SourceError(f"data set {factory!r}: give package.module:function")
     module, _, name = factory.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise SourceError(f"data set {factory!r}: there is no module {error.name!r}; check PYTHONPATH") from error
+        with not_to_stdout():
+            function = getattr(call(SourceError, f"data set {factory!r}: its module", _import, factory, module), name)
     except AttributeError as error:
         raise SourceError(f"data set {factory!r}: module {module!r} has no {name!r}") from error
-    dataset = function()
+    with not_to_stdout():
+        dataset = call(SourceError, f"data set {factory!r}", function)
     _check(dataset)
     return dataset
+
+
+def _import(factory: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise SourceError(f"data set {factory!r}: there is no module {error.name!r}; check PYTHONPATH") from error
 
 
 def _check(dataset: Any) -> None:
@@ -123,7 +132,7 @@ def _check(dataset: Any) -> None:
 
 def picture_and_label(dataset: Any, index: int) -> tuple[Any, str]:
     """Picture and class name of an item; the name is empty where there is none."""
-    item = dataset[index]
+    item = call(SourceError, "the data set", operator.getitem, dataset, index)
     if not isinstance(item, tuple | list):
         return item, ""
     if len(item) < 2:

@@ -11,8 +11,8 @@ import numpy as np
 import xxhash
 from PIL import Image
 
-from augcache.errors import SourceError
-from augcache.images import Least, Reduced, as_pixels, decode_small, decode_views
+from augcache.errors import SourceError, TooLargeError
+from augcache.images import MAX_PIXELS, Least, Reduced, as_pixels, decode_small, decode_views
 from augcache.sources.regular import read_regular
 from augcache.sources.remote import is_url, read_url
 
@@ -79,15 +79,13 @@ class Item(ABC):
     mtime_ns: int = 0
 
     @abstractmethod
-    def load(self) -> Views:
-        """Read and decode the picture; raises `SourceError`."""
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:
+        """Read and decode the picture; raises `SourceError`, for one of more pixels `TooLargeError`."""
 
     def load_small(self, least: Least, max_pixels: int) -> Small:  # noqa: ARG002  # for those that can
         """Read the picture as a viewer shows it, with fewer pixels where its format can; see `images.decode_small`."""
-        views = self.load()
+        views = self.load(max_pixels)
         height, width = views.seen.shape[:2]
-        if width * height > max_pixels:
-            raise SourceError(f"{width} x {height} pixels; the most is {max_pixels}")
         return Small(
             Reduced(Image.fromarray(views.seen), (0, 0, width, height), (width, height)), views.digest, views.label
         )
@@ -99,10 +97,10 @@ class FileItem(Item):
 
     path: str = ""
 
-    def load(self) -> Views:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:
         """Read the file once, for its digest and its pixels."""
         data = self.read()
-        seen, plain = decode_views(data)
+        seen, plain = decode_views(data, max_pixels=max_pixels)
         return Views(seen, plain, xxhash.xxh3_128_digest(data))
 
     def load_small(self, least: Least, max_pixels: int) -> Small:
@@ -124,7 +122,7 @@ class BrokenItem(Item):
 
     reason: str = ""
 
-    def load(self) -> Views:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:  # noqa: ARG002  # there are none
         """Raise `SourceError` with the reason."""
         raise SourceError(self.reason)
 
@@ -135,10 +133,18 @@ class ArrayItem(Item):
 
     image: Any = None
 
-    def load(self) -> Views:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:
         """Take the pixels."""
         pixels = as_pixels(self.image)
+        check_size(pixels, max_pixels)
         return Views(pixels, pixels, bytes(16))
+
+
+def check_size(pixels: np.ndarray, most: int) -> None:
+    """Raise `TooLargeError` for a picture in memory of more pixels."""
+    height, width = pixels.shape[:2]
+    if width * height > most:
+        raise TooLargeError(width, height, most)
 
 
 class Pictures(ABC):

@@ -12,6 +12,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
+from augcache.images import MAX_PIXELS
 from augcache.paths import is_there
 from augcache.sources.annotations import file_item
 from augcache.sources.items import Item, Pictures, Views
@@ -59,7 +60,7 @@ class PackedItem(Item):
     transposed: bool = False
     data: bytes = b""
 
-    def load(self) -> Views:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Views:  # noqa: ARG002  # they are small
         """Read the picture's bytes and bring them into the usual order."""
         data = self.data or self._read()
         planes = np.frombuffer(data, np.uint8).reshape(3, self.side, self.side)
