@@ -2,12 +2,17 @@
 
 LMDB's own rules are the reason for this file: an environment may be opened once in a process, must not be used
 across a fork, and may be resized only while no transaction of this process is open.
+
+A child opens its own environment, and LMDB lets it only once the inherited one is closed. That waits for ever for a
+thread that was inside LMDB at the fork, since the child has no such thread. So a fork waits until no thread is: it
+takes all locks first.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -31,9 +36,11 @@ FIRST_MAP_BYTES = 1 << 26  # 64 MiB of address space, not of disk
 LARGEST_STEP = 1 << 36  # the map doubles, up to 64 GiB a step
 
 # LMDB refuses a second open of one path in one process, so every Store of a path shares one environment.
-# Weak: the last Store that goes closes it.
+# Weak: the last Store that goes lets go of it. It is closed under the lock, so that no other thread opens the path
+# meanwhile; but a finalizer, which may run at any moment in any thread, does not wait for the lock.
 _open: weakref.WeakValueDictionary[str, Environment] = weakref.WeakValueDictionary()
-_open_lock = threading.Lock()
+_open_lock = threading.RLock()
+_dropped: list[lmdb.Environment] = []
 
 
 class Environment:
@@ -42,6 +49,7 @@ class Environment:
     def __init__(self, path: str, writable: bool) -> None:
         self.path = path
         self.writable = writable
+        self.is_dropped = False
         self._sound = b""  # state of the data file that is known to be sound
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -169,10 +177,11 @@ class Environment:
             ) from error
 
     def _reopen_after_fork(self) -> None:
-        # The parent's lock may have been held at the fork, and its environment must not be used here.
-        self._env.close()
-        self._pid, self._lock = os.getpid(), threading.RLock()
-        self._open(self.writable)
+        with self._lock:  # of several threads of the child, one
+            if self._pid != os.getpid():
+                self._env.close()
+                self._open(self.writable)
+                self._pid = os.getpid()
 
     def upgrade(self) -> None:
         """Reopen for writing."""
@@ -189,6 +198,16 @@ class Environment:
     def close(self) -> None:
         """Close it; for an environment that was not shared."""
         self._env.close()
+
+    def __del__(self, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        self.is_dropped = True
+        if hasattr(self, "_env") and not is_ending():  # else it could not be opened; or lmdb closes it
+            _dropped.append(self._env)
+            if _open_lock.acquire(blocking=False):
+                try:
+                    _close_dropped()
+                finally:
+                    _open_lock.release()
 
     def replace_compacted(self, aside: Path) -> None:
         """Put a copy without free pages in the place of the data file, by one rename.
@@ -228,6 +247,32 @@ class Environment:
             self.reopen()
 
 
+class _Fork:
+    """Keeps all threads out of LMDB while the process forks."""
+
+    def __init__(self) -> None:
+        self._held: list[Environment] = []
+
+    def before(self) -> None:
+        """Wait for the threads that are inside, and keep the others out."""
+        _open_lock.acquire()
+        self._held = list(_open.values())
+        for environment in self._held:
+            environment._lock.acquire()
+
+    def after(self) -> None:
+        """Let them in again, in the parent and in the child."""
+        for environment in self._held:
+            environment._lock.release()
+        self._held = []
+        _open_lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    _fork = _Fork()
+    os.register_at_fork(before=_fork.before, after_in_parent=_fork.after, after_in_child=_fork.after)
+
+
 class _ReplacedError(Exception):
     """The data file is not the one that this process has opened."""
 
@@ -245,6 +290,9 @@ def shared(path: Path, *, writable: bool) -> Environment:
     name = os.path.realpath(path)
     with _open_lock:
         environment = _open.get(name)
+        if environment is None or environment.is_dropped:  # (it can be found until its finalizer is done)
+            _close_dropped()
+            environment = None
         if environment is not None and environment.inode != _inode(os.path.join(name, "data.mdb")):
             environment.reopen()  # the store was compacted, or deleted and made anew under the same name
         if environment is None:
@@ -253,6 +301,11 @@ def shared(path: Path, *, writable: bool) -> Environment:
         elif writable:
             environment.upgrade()
         return environment
+
+
+def _close_dropped() -> None:
+    while _dropped:
+        _dropped.pop().close()
 
 
 def _inode(data: str) -> Inode | None:
@@ -316,9 +369,12 @@ def _open_with_lock(path: str, writable: bool, new: bool) -> lmdb.Environment:
     # map_size 0 adopts the size the store was left with, so an open never shrinks what a builder has grown.
     # readahead off: training reads at random, and read-ahead would fetch pages nobody asked for.
     # max_readers is room for the loader workers of many trainings on one machine.
+    # max_spare_txns 0: a transaction kept for the next read holds its place in the lock file, which a forked child,
+    # when it closes what it inherits, would give away while this process reads.
     arguments: dict[str, Any] = {
         "map_size": FIRST_MAP_BYTES if new else 0,
         "max_dbs": len(DATABASES),
+        "max_spare_txns": 0,
         "readahead": False,
     }
     arguments |= {"max_readers": 1024, "create": new, "readonly": not writable, "mode": 0o644}
