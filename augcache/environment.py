@@ -1,4 +1,4 @@
-"""One LMDB environment, made safe for people: forks, growth, and errors in plain words. Imports lmdb, alone.
+"""One LMDB environment, made safe for people: forks, growth, and errors in plain words. Imports lmdb.
 
 LMDB's own rules are the reason for this file: an environment may be opened once in a process, must not be used
 across a fork, and may be resized only while no transaction of this process is open.
@@ -10,7 +10,6 @@ takes all locks first.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import threading
@@ -24,6 +23,7 @@ import lmdb
 from augcache import trust
 from augcache.doorway import opening, replacing
 from augcache.errors import CorruptError, StoreError
+from augcache.lmdb_errors import explain, is_lock_trouble
 from augcache.meta import missing_bytes, read_meta, show_one_state
 from augcache.pages import check as check_pages
 
@@ -96,7 +96,7 @@ class Environment:
                 except lmdb.MapResizedError:
                     self._env.set_mapsize(0)
                 except lmdb.Error as error:
-                    raise _explain(error, self.path) from error
+                    raise explain(error, self.path) from error
 
     def read(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one read transaction; what it returns must not point into the map."""
@@ -112,7 +112,7 @@ class Environment:
                 with self._env.begin(buffers=True) as transaction:
                     return work(transaction, self._databases)
             except lmdb.Error as error:
-                raise _explain(error, self.path) from error
+                raise explain(error, self.path) from error
 
     def write(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one durable write transaction, growing the map and running it again where it is full."""
@@ -134,7 +134,7 @@ class Environment:
                 except lmdb.MapFullError:
                     self._grow()
                 except lmdb.Error as error:
-                    raise _explain(error, self.path) from error
+                    raise explain(error, self.path) from error
 
     def _check_current(self) -> None:
         # Called inside a write transaction: `replace_compacted` holds one while it puts another file in place.
@@ -239,7 +239,7 @@ class Environment:
                     _sync_folder(self.path)
                     transaction.abort()
             except lmdb.Error as error:
-                raise _explain(error, self.path) from error
+                raise explain(error, self.path) from error
             except _ReplacedError as error:
                 raise StoreError(
                     f"{self.path}: another process replaced the store; run the same command again"
@@ -325,7 +325,7 @@ def _open_lmdb(
         with opening(path):
             env = _open_with_lock(path, writable, new)
     except lmdb.Error as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     try:
         if not new and _inode(os.path.join(path, "data.mdb")) != inode:
             raise _ReplacedError
@@ -340,7 +340,7 @@ def _open_lmdb(
         raise StoreError(f"{path}: an LMDB database, but not an augcache store; give another --store") from error
     except lmdb.Error as error:
         env.close()
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     except StoreError:
         env.close()
         raise
@@ -381,45 +381,10 @@ def _open_with_lock(path: str, writable: bool, new: bool) -> lmdb.Environment:
     try:
         env = lmdb.open(path, **arguments)
     except lmdb.Error as error:
-        if writable or not _is_lock_trouble(error):
+        if writable or not is_lock_trouble(error):
             raise
         # A reader on a read-only mount, or on a file system without locks: nobody writes through it.
         return lmdb.open(path, lock=False, **arguments)
     if writable:
         env.reader_check()  # a reader that was killed would keep old pages from being used again for good
     return env
-
-
-def _is_lock_trouble(error: lmdb.Error) -> bool:
-    text = str(error)
-    codes = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-    return isinstance(error, lmdb.ReadonlyError | lmdb.LockError) or any(os.strerror(code) in text for code in codes)
-
-
-def _is_full(path: str, text: str) -> bool:
-    # LMDB reports a write that the disk took only in part as an input/output error.
-    if os.strerror(errno.EIO) not in text:
-        return False
-    try:
-        disk = os.statvfs(path)
-    except OSError:
-        return False
-    return disk.f_bavail * disk.f_frsize < 1 << 24  # less than one commit may take
-
-
-def _explain(error: lmdb.Error, path: str) -> StoreError:
-    text = str(error)
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError | lmdb.BadTxnError):
-        return CorruptError(f"{path}: the store's pages are damaged ({text}); copy it again, or delete it and rebuild")
-    if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError) or os.strerror(errno.EBADF) in text:
-        # (a bad file descriptor is what LMDB makes of an empty file)
-        return StoreError(f"{path}: not an augcache store ({text}); give another --store")
-    if isinstance(error, lmdb.ReadersFullError):
-        return StoreError(f"{path}: too many processes read this store at once; close some and try again")
-    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text or _is_full(path, text):
-        return StoreError(
-            f"{path}: no space left on the disk; free some and run the same command again; finished entries are kept"
-        )
-    if os.strerror(errno.EACCES) in text or isinstance(error, lmdb.ReadonlyError) or os.strerror(errno.EROFS) in text:
-        return StoreError(f"{path}: no permission to open or write it; check its owner, or give another --store")
-    return StoreError(f"{path}: {text}")

@@ -14,7 +14,7 @@ LAYERS = [
     ["_version", "errors", "report", "words", "markup", "kernel"],
     ["fill"],
     ["run_length"],
-    ["extras", "info", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
+    ["extras", "info", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway", "lmdb_errors"],
     ["arrow", "pages", "trust"],
     ["spool", "video", "engines", "running"],
     ["manifest", "images", "environment", "transforms"],
@@ -35,7 +35,7 @@ LAYERS = [
 ]
 ONLY_IN = {
     "torch": {"recolour", "collate", "sample", "dataset", "cached", "clips", "outputs", "policies"},
-    "lmdb": {"environment"},
+    "lmdb": {"environment", "lmdb_errors"},
     "joblib": {"engines"},
     "distributed": {"engines"},
     "ray": {"engines"},
