@@ -122,7 +122,7 @@ class Store:
     def get(self, recipe: Recipe, key: ContentKey) -> codec.StoredRecord | None:
         """Return the record of one picture, or None where there is none; raises `CorruptError`."""
         raw = self.get_bytes(recipe.digest, key)
-        return None if raw is None else self._decode(raw, key)
+        return None if raw is None else codec.decode(raw, (self.path, key))
 
     def get_many(self, recipe: Recipe, keys: Iterable[ContentKey]) -> list[codec.StoredRecord | None]:
         """Return the records of several pictures, read in one transaction."""
@@ -130,19 +130,13 @@ class Store:
         raws = self._env.read(
             lambda transaction, databases: [fetch(transaction, databases, digest, key, self.path) for key in keys]
         )
-        return [None if raw is None else self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
+        return [
+            None if raw is None else codec.decode(raw, (self.path, key)) for raw, key in zip(raws, keys, strict=True)
+        ]
 
     def get_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
         """Return the stored bytes of one record, undecoded."""
         return self._env.read(lambda transaction, databases: fetch(transaction, databases, digest, key, self.path))
-
-    def _decode(self, raw: bytes, key: ContentKey) -> codec.StoredRecord:
-        try:
-            return codec.decode(raw)
-        except CorruptError as error:
-            raise CorruptError(
-                f"{self.path}: entry {key.hex()}: {error}; run 'augcache verify {self.path}' to list all such entries"
-            ) from error
 
     def __contains__(self, entry: tuple[Recipe, ContentKey]) -> bool:
         recipe, key = entry

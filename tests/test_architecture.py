@@ -14,6 +14,7 @@ LAYERS = [
     ["_version", "errors", "report", "words", "markup", "kernel"],
     ["fill"],
     ["run_length"],
+    ["record_rules"],
     ["extras", "info", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway", "lmdb_errors"],
     ["arrow", "pages", "trust"],
     ["spool", "video", "engines", "running"],
