@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +101,6 @@ def _receive(block: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) ->
     return tensor[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
 
-def _release(memory: np.ndarray, process: int) -> None:
-    if os.getpid() == process:  # a forked child's copy is not the one that counts
+def _release(memory: np.ndarray, process: int, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+    if not is_ending() and os.getpid() == process:  # a forked child's copy is not the one that counts
         memory[0] = FREE

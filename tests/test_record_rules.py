@@ -1,11 +1,9 @@
 """Malformed records with a right checksum: right answers or one clear line, whoever reads, and never much memory."""
 
 import os
-import resource
 import struct
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +130,7 @@ def read_all(store: Store, folder: Path) -> list[str]:
         try:
             step()
         except AugcacheError as error:
-            assert "\n" not in str(error)
-            seen.append(type(error).__name__)
+            seen.append(f"{type(error).__name__} {'in several lines' * (chr(10) in str(error))}".strip())
     return seen
 
 
@@ -149,7 +146,7 @@ def test_a_malformed_record_is_found_by_verify_and_given_to_nobody(tmp_path, wha
     store = store_of(tmp_path / "s.augcache", MALFORMED[what])
     [problem] = verify(store).problems
     assert (problem.kind, problem.names) == ("corrupt entries", [content_key(IMAGE).hex()])
-    with pytest.raises(CorruptError, match="s.augcache: entry ") as caught:
+    with pytest.raises(CorruptError, match=r"s\.augcache: entry ") as caught:
         list(store.get(RECIPE, content_key(IMAGE)).values())
     assert "\n" not in str(caught.value)
 
@@ -157,9 +154,8 @@ def test_a_malformed_record_is_found_by_verify_and_given_to_nobody(tmp_path, wha
 def test_malformed_records_take_little_memory_and_end_in_no_other_error(tmp_path):
     """All readers on all kinds, alone and beside a good record, with 1.5 GB beyond what the libraries take."""
     code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import resource, traceback
 from test_record_rules import *
-taken = int(open("/proc/self/statm").read().split()[0]) * 4096
 warm = store_of(Path("warm.augcache"), codec.encode(GOOD))
 assert "CorruptError" not in read_all(warm, Path("."))
 taken = int(open("/proc/self/statm").read().split()[0]) * 4096
@@ -169,6 +165,7 @@ for number, (what, record) in enumerate(MALFORMED.items()):
         folder = Path(f"{{number}}{{other is None}}"); folder.mkdir()
         try:
             seen = read_all(store_of(folder / "s.augcache", record, other), folder)
+            if any("lines" in error for error in seen): print(what, seen)
         except BaseException:
             print(what); traceback.print_exc(file=sys.stdout)
 """
