@@ -153,7 +153,7 @@ def test_a_malformed_record_is_found_by_verify_and_given_to_nobody(tmp_path, wha
 
 def test_malformed_records_take_little_memory_and_end_in_no_other_error(tmp_path):
     """All readers on all kinds, alone and beside a good record, with 1.5 GB beyond what the libraries take."""
-    code = f"""
+    code = """
 import resource, traceback
 from test_record_rules import *
 warm = store_of(Path("warm.augcache"), codec.encode(GOOD))
@@ -162,7 +162,7 @@ taken = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (taken + 1_500_000_000,) * 2)
 for number, (what, record) in enumerate(MALFORMED.items()):
     for other in (None, codec.encode(GOOD)):
-        folder = Path(f"{{number}}{{other is None}}"); folder.mkdir()
+        folder = Path(f"{number}{other is None}"); folder.mkdir()
         try:
             seen = read_all(store_of(folder / "s.augcache", record, other), folder)
             if any("lines" in error for error in seen): print(what, seen)
