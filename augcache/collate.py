@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,16 @@ class Collate:
         taken: list[torch.Tensor] = []
         for each in self._blocks:  # looked at once: the training process may free one at any moment
             (free if each[0] == FREE else taken).append(each)
+        if not self._blocks:
+            # A worker ends without taking its objects apart; files of torch's "file_system" sharing would stay.
+            Finalize(None, self._drop, exitpriority=0)
         block = next((each for each in free if len(each) >= size), None)
         block = _shared(size) if block is None else block
         self._blocks = [*taken, block, *[each for each in free if each is not block][:SPARE]]
         return block
+
+    def _drop(self) -> None:
+        self._blocks = []
 
     def __reduce__(self) -> tuple[type[Collate], tuple[()]]:
         return Collate, ()

@@ -46,16 +46,16 @@ _dropped: list[lmdb.Environment] = []
 class Environment:
     """A shared handle. Use `shared`, `read` and `write`."""
 
-    def __init__(self, path: str, writable: bool) -> None:
+    def __init__(self, path: str, writable: bool, *, check: bool = False) -> None:
         self.path = path
         self.writable = writable
         self.is_dropped = False
         self._sound = b""  # state of the data file that is known to be sound
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._open(writable)
+        self._open(writable, check=check)
 
-    def _open(self, writable: bool) -> None:
+    def _open(self, writable: bool, *, check: bool = False) -> None:
         data = os.path.join(self.path, "data.mdb")
         for _ in range(100):
             trust.check_files(self.path)
@@ -63,7 +63,7 @@ class Environment:
             missing = 0 if new else missing_bytes(data, read_meta(data))
             found, self.inode = (b"", None) if new else (trust.state(data), _inode(data))
             # A file that is short is sound where only free pages are missing, which the check of all pages tells.
-            is_known = not missing and (new or found == self._sound or trust.is_stamped(self.path, found))
+            is_known = not (missing or check) and (new or found == self._sound or trust.is_stamped(self.path, found))
             try:
                 self._env, self._databases = _open_lmdb(self.path, writable, self.inode, check=not is_known)
             except CorruptError as error:
@@ -285,8 +285,8 @@ def _sync_folder(path: str) -> None:
         os.close(folder)
 
 
-def shared(path: Path, *, writable: bool) -> Environment:
-    """Return this process's one environment for `path`, opened or upgraded as needed."""
+def shared(path: Path, *, writable: bool, check: bool = False) -> Environment:
+    """Return this process's one environment for `path`, opened or upgraded as needed; one that is new, checked."""
     name = os.path.realpath(path)
     with _open_lock:
         environment = _open.get(name)
@@ -296,7 +296,7 @@ def shared(path: Path, *, writable: bool) -> Environment:
         if environment is not None and environment.inode != _inode(os.path.join(name, "data.mdb")):
             environment.reopen()  # the store was compacted, or deleted and made anew under the same name
         if environment is None:
-            environment = Environment(name, writable)
+            environment = Environment(name, writable, check=check)
             _open[name] = environment
         elif writable:
             environment.upgrade()

@@ -65,6 +65,9 @@ class Store:
         The store's folder, such as ``pv.augcache``.
     mode : {"r", "w"}
         "r" reads a store that exists; "w" also writes, and makes the store where there is none.
+    check : bool
+        Whether the structure of the whole file is checked before anything is read, even where it was sound once and
+        nothing has written to it since: a disk may still have damaged it.
 
     Raises
     ------
@@ -85,7 +88,7 @@ class Store:
     True
     """
 
-    def __init__(self, path: str | os.PathLike[str], mode: str = "r") -> None:
+    def __init__(self, path: str | os.PathLike[str], mode: str = "r", *, check: bool = False) -> None:
         if mode not in ("r", "w"):
             raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
         self.path = Path(path)
@@ -93,7 +96,7 @@ class Store:
         if mode == "w" and not (self.path / "data.mdb").exists():
             _make(self.path)
         _check_path(self.path)
-        self._env = shared(self.path, writable=mode == "w")
+        self._env = shared(self.path, writable=mode == "w", check=check)
         self._check_format()
 
     def _check_format(self) -> None:

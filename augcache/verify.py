@@ -127,7 +127,7 @@ def verify(
         If sources are asked for and their folder is not there.
     """
     started = time.monotonic()
-    store = store if isinstance(store, Store) else Store(store)
+    store = store if isinstance(store, Store) else Store(store, check=True)
     store.check_pages()
     folder = originals.originals_folder(store.path, source) if recompute or sources else None
     check = _Check(store, Progress(len(store) + recompute), progress)
