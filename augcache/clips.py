@@ -16,6 +16,7 @@ from augcache.manifest import Source
 from augcache.outputs import OUTPUTS, as_output
 from augcache.recipe import Recipe
 from augcache.store import Store
+from augcache.transforms.resize import pixels
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class VideoFrames(Dataset[Any]):
                 f"{self.store.path}: frame {row.frame} of {row.name} has a manifest row and no record; "
                 "run 'augcache extract-frames' again"
             )
-        picture = as_output(record["image"], self.output)
+        picture = as_output(pixels(record), self.output)
         return picture if self.transform is None else self.transform(picture)
 
     def info(self, index: int) -> Any:

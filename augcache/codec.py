@@ -12,6 +12,7 @@ Nothing in it is executed or sized on trust: every length is checked against the
 from __future__ import annotations
 
 import math
+import os
 import struct
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,10 +24,22 @@ import zstandard
 
 from augcache.errors import CorruptError, RecipeError
 from augcache.markup import record_html
+from augcache.record_rules import (
+    BOOL,
+    ITEM_BYTES,
+    MOST_BYTES,
+    TEXT,
+    UINT8,
+    Header,
+    check_headers,
+    check_labels,
+    check_saliency,
+    has_regions,
+    is_bomb,
+)
 from augcache.run_length import LONGEST, Runs, runs_of
 
 MAGIC = b"AGR1"
-MAX_ARRAY_BYTES = 1 << 31  # one array; a bound for a decoder that reads strangers' files
 MAX_ARRAYS = 64
 MAX_NDIM = 8
 
@@ -40,10 +53,8 @@ _DTYPES = {
     10: "<f2", 11: "<f4", 12: "<f8",
 }  # fmt: skip  # a table reads better in rows
 _CODES = {name: code for code, name in _DTYPES.items()}
-_TEXT = 0  # a 0-d string, stored as UTF-8
-_BOOL = 1  # stored as packed bits
-_UINT8 = 2
-_KNOWN = {_TEXT, *_DTYPES}
+# A text is a 0-d string, stored as UTF-8; a bool array is stored as packed bits.
+MOST_TEXT = 4096  # bytes
 
 RAW, ZSTD, RUNS = 0, 1, 2
 # Below this many bytes a zstd frame saves less than its own header costs.
@@ -60,41 +71,83 @@ def encode(record: Mapping[str, np.ndarray], *, level: int = 9) -> bytes:
     record : mapping of str to ndarray
         Arrays of bool, integers or floats of any shape, and 0-d strings. Bool arrays take one bit an element.
     level : int
-        zstd level, 1 (fast) to 22 (small); 0 stores the bytes as they are.
+        zstd level, 1 (fast) to 22 (small); 0 stores the bytes as they are, and so does any for a large record that
+        would become so small that it looks like one made to fill a reader's memory.
 
     Raises
     ------
     RecipeError
-        If an array is of another kind, or too large: the transform that made it must change.
+        If an array is of another kind, the record too large, or no legal saliency record by its arrays' names: the
+        transform that made it must change.
     """
     if len(record) > MAX_ARRAYS:
         raise RecipeError(f"a record has {len(record)} arrays; the most is {MAX_ARRAYS}")
+    arrays = {name: np.asarray(value) for name, value in record.items()}
+    size = sum(array.nbytes for array in arrays.values())
+    if size > MOST_BYTES:
+        raise RecipeError(f"a record has {size} bytes; the most is {MOST_BYTES}")
+    headers: dict[str, Header] = {}
     head, payloads = [], []
-    for name, value in record.items():
-        array = np.asarray(value)
+    for name, array in arrays.items():
         code, raw = _to_bytes(name, array)
         encoding, payload = _compress(array, raw, level)
-        label = name.encode()
+        label = _utf8(name)
         if not 0 < len(label) < 256:
             raise RecipeError(f"array name {name!r}: give 1 to 255 bytes")
-        field = _FIELDS[array.ndim].pack(code, encoding, array.ndim, len(payload), *array.shape)
-        head.append(bytes([len(label)]) + label + field)
+        headers[name] = code, encoding, array.ndim, len(payload), *array.shape
+        head.append(bytes([len(label)]) + label + _FIELDS[array.ndim].pack(*headers[name]))
         payloads.append(payload)
     body = bytes([len(record)]) + b"".join(head) + b"".join(payloads)
+    if level and is_bomb(size, len(body)):
+        return encode(record, level=0)
+    _check_legal(arrays, headers, len(body))
     return MAGIC + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little") + body
+
+
+def _check_legal(arrays: Mapping[str, np.ndarray], headers: Mapping[str, Header], stored: int) -> None:
+    """Refuse to write what could not be read."""
+    try:
+        check_headers(headers, stored)
+        for name, array in arrays.items():
+            _check_values(name, array, _regions(headers))
+    except CorruptError as error:
+        raise RecipeError(f"no legal {error}") from error
+
+
+def _regions(headers: Mapping[str, Header]) -> int | None:
+    """Return the number of regions of a saliency record, None for another."""
+    return headers["palette" if "palette" in headers else "region_saliency"][4] if has_regions(headers) else None
+
+
+def _check_values(name: str, values: np.ndarray, regions: int | None) -> None:
+    """Check the values of an array, or of its runs, in a record of so many regions; raises `CorruptError`."""
+    if regions is not None and name == "labels":
+        check_labels(values, regions)
+    elif regions is not None and name == "region_saliency":
+        check_saliency(values)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise RecipeError(f"text {text!r} of a record is not Unicode: {error.reason}") from error
 
 
 def _to_bytes(name: str, array: np.ndarray) -> tuple[int, bytes]:
     if array.dtype.kind == "U" and array.ndim == 0:
-        return _TEXT, str(array).encode()
+        text = _utf8(str(array))
+        if len(text) > MOST_TEXT:
+            raise RecipeError(f"text {name!r} has {len(text)} bytes; the most is {MOST_TEXT}")
+        return TEXT, text
     little = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
     code = _CODES.get(little.str)
-    if code is None or array.ndim > MAX_NDIM or array.nbytes > MAX_ARRAY_BYTES:
+    if code is None or array.ndim > MAX_NDIM:
         raise RecipeError(
             f"array {name!r} is {array.dtype} {array.shape}: a record holds bool, integers, floats and 0-d strings, "
-            f"up to {MAX_NDIM} axes and 2 GiB"
+            f"up to {MAX_NDIM} axes"
         )
-    if code == _BOOL:
+    if code == BOOL:
         return code, np.packbits(array, axis=None).tobytes()
     return code, array.astype(little, copy=False).tobytes()
 
@@ -125,35 +178,55 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return cached
 
 
+class AbsentError(CorruptError, KeyError):
+    """A record lacks an array; of two records of one recipe, one does not have what the other has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class StoredRecord(Mapping[str, np.ndarray]):
     """A record as it lies in a store: an array is decoded when it is first asked for, and kept.
 
     Arrays are read-only. A bool array or string is rebuilt with the dtype it was stored with.
     """
 
-    __slots__ = ("_arrays", "_data", "_headers", "_payload", "_runs")
+    __slots__ = ("_arrays", "_data", "_headers", "_payload", "_regions", "_runs", "_starts", "_where")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, where: tuple[os.PathLike[str], bytes] | None = None) -> None:
         self._data = data
-        self._headers, self._payload = _parse(data)
+        self._where = where
+        self._headers, self._starts, self._payload = _parse(data)
+        self._regions = _regions(self._headers)
         self._arrays: dict[str, np.ndarray] = {}
         self._runs: dict[str, Runs] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._arrays.get(name)
         if array is None:
-            array = self._arrays[name] = self._decode(name)
+            try:
+                array = self._arrays[name] = self._decode(name)
+            except CorruptError as error:
+                raise self._explained(error) from error
         return array
 
     def runs(self, name: str) -> Runs | None:
         """Return the runs of an array that is stored so, else None: enough to colour an index map, and less work."""
-        field = self._field(name)
-        return self._kept_runs(name, field) if field.encoding == RUNS else None
+        try:
+            field = self._field(name)
+            return self._kept_runs(name, field) if field.encoding == RUNS else None
+        except CorruptError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: CorruptError) -> CorruptError:
+        return error if self._where is None else type(error)(located(error, *self._where))
 
     def _decode(self, name: str) -> np.ndarray:
         field = self._field(name)
         if field.encoding != RUNS:
-            return _decode_array(self._bytes(field), name, field)
+            array = _decode_array(self._bytes(field), name, field)
+            _check_values(name, array, self._regions)
+            return array
         array = self._kept_runs(name, field).array()
         array.flags.writeable = False
         return array
@@ -161,12 +234,22 @@ class StoredRecord(Mapping[str, np.ndarray]):
     def _kept_runs(self, name: str, field: _Field) -> Runs:
         runs = self._runs.get(name)
         if runs is None:
-            runs = self._runs[name] = _decode_runs(self._bytes(field), name, field)
+            runs = _decode_runs(self._bytes(field), name, field)
+            _check_values(name, runs.values, self._regions)
+            self._runs[name] = runs
         return runs
 
+    def check(self) -> None:
+        """Decode every array, one after the other, and keep none; raises `CorruptError`."""
+        for name in self:
+            self._decode(name)
+            self._runs.clear()
+
     def _field(self, name: str) -> _Field:
-        (code, encoding, _, length, *shape), start = self._headers[name]
-        return _Field(code, encoding, tuple(shape), self._payload + start, length)
+        if name not in self._headers:
+            raise AbsentError(f"record: it has no array {name!r}, but {', '.join(map(repr, self)) or 'none'}")
+        code, encoding, _, length, *shape = self._headers[name]
+        return _Field(code, encoding, tuple(shape), self._payload + self._starts[name], length)
 
     def _bytes(self, field: _Field) -> memoryview:
         return memoryview(self._data)[field.start : field.start + field.length]
@@ -194,11 +277,7 @@ class StoredRecord(Mapping[str, np.ndarray]):
         return record_html(self)
 
 
-# By name: what `_FIELDS` unpacks, and where the payload starts from the first one on. A look-up reads all headers and
-# two payloads, so only what is asked for becomes a `_Field`.
-_Headers = dict[str, tuple[tuple[int, ...], int]]
-
-
+# A look-up reads all headers and two payloads, so only what is asked for becomes a `_Field`.
 class _Field(NamedTuple):
     code: int
     encoding: int
@@ -208,11 +287,23 @@ class _Field(NamedTuple):
 
     @property
     def dtype(self) -> str:
-        return "text" if self.code == _TEXT else str(np.dtype(_DTYPES[self.code]))
+        return "text" if self.code == TEXT else str(np.dtype(_DTYPES[self.code]))
 
 
-def decode(data: bytes) -> StoredRecord:
+def located(error: CorruptError, store: os.PathLike[str], key: bytes) -> str:
+    """Say where a record is that something is wrong with, and what to do."""
+    return f"{store}: entry {key.hex()}: {error}; run 'augcache verify {store}' to list all such entries"
+
+
+def decode(data: bytes, where: tuple[os.PathLike[str], bytes] | None = None) -> StoredRecord:
     """Open bytes that `encode` made; checks the checksum and the header, decodes no array yet.
+
+    Parameters
+    ----------
+    data : bytes
+        The record.
+    where : tuple, optional
+        Path of the store, and the record's content key; told in an error.
 
     Raises
     ------
@@ -220,53 +311,57 @@ def decode(data: bytes) -> StoredRecord:
         If the bytes are not those that were written. Also raised when an array is asked for later, should
         a correctly checksummed record be malformed inside.
     """
-    return StoredRecord(data)
+    try:
+        return StoredRecord(data, where)
+    except CorruptError as error:
+        raise error if where is None else CorruptError(located(error, *where)) from error
 
 
-def _parse(data: bytes) -> tuple[_Headers, int]:
-    """Headers of a record's arrays by name, and where the payloads start."""
+def _parse(data: bytes) -> tuple[dict[str, Header], dict[str, int], int]:
+    """Headers of a record's arrays by name, where each payload starts from the first one on, and where that starts."""
     if len(data) < _PREFIX.size or data[:4] != MAGIC:
         raise CorruptError("record: these bytes are not an augcache record")
     _, checksum, count = _PREFIX.unpack_from(data)
     if xxhash.xxh3_64_intdigest(memoryview(data)[12:]) != checksum:
         raise CorruptError("record: its checksum does not fit its bytes")
     try:
-        headers, position, payload = _parse_headers(data, count)
+        headers, starts, position, payload = _parse_headers(data, count)
     except (struct.error, IndexError, UnicodeDecodeError, KeyError) as error:
         raise CorruptError(f"record: malformed header ({error!r})") from error
-    if position + payload != len(data):
+    if position + payload != len(data) or len(headers) != count or count > MAX_ARRAYS:
         raise CorruptError(f"record: {len(data)} bytes, its header accounts for {position + payload}")
-    return headers, position
+    check_headers(headers, len(data))
+    return headers, starts, position
 
 
-def _parse_headers(data: bytes, count: int) -> tuple[_Headers, int, int]:
-    """Headers by name, bytes of them all, bytes of all payloads."""
+def _parse_headers(data: bytes, count: int) -> tuple[dict[str, Header], dict[str, int], int, int]:
+    """Headers by name, starts of the payloads by name, bytes of all headers and of all payloads."""
     position, start = _PREFIX.size, 0
-    headers = {}
+    headers, starts = {}, {}
     for _ in range(count):
         stop = position + 1 + data[position]
         name = data[position + 1 : stop].decode()
         layout = _FIELDS[data[stop + 2]]
         header = layout.unpack_from(data, stop)
-        if header[1] > RUNS or header[0] not in _KNOWN:
+        if header[1] > RUNS or header[0] not in ITEM_BYTES:
             raise KeyError(name)
-        headers[name] = header, start
+        headers[name], starts[name] = header, start
         start += header[3]
         position = stop + layout.size
-    return headers, position, start
+    return headers, starts, position, start
 
 
 def _decode_array(raw: bytes | memoryview, name: str, field: _Field) -> np.ndarray:
-    if field.code == _TEXT:
+    if field.code == TEXT:
         return _decode_text(name, bytes(raw), field)
     dtype = np.dtype(_DTYPES[field.code])
     elements = math.prod(field.shape)
-    size = (elements + 7) // 8 if field.code == _BOOL else elements * dtype.itemsize
+    size = (elements + 7) // 8 if field.code == BOOL else elements * dtype.itemsize
     if field.encoding == ZSTD:
-        raw = _decompress(name, raw, size, range(size, size + 1))
+        raw = _decompress(name, raw, range(size, size + 1))
     if len(raw) != size:
         raise CorruptError(f"record: array {name!r} has {len(raw)} bytes where its shape needs {size}")
-    if field.code == _BOOL:
+    if field.code == BOOL:
         bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=elements).view(bool)
         bits.flags.writeable = False
         return bits.reshape(field.shape)
@@ -274,11 +369,11 @@ def _decode_array(raw: bytes | memoryview, name: str, field: _Field) -> np.ndarr
 
 
 def _decode_text(name: str, raw: bytes, field: _Field) -> np.ndarray:
-    if field.shape or len(raw) > 4096:
+    if field.shape or len(raw) > MOST_TEXT:
         raise CorruptError(f"record: text {name!r} is not a short single string")
     try:
         if field.encoding == ZSTD:
-            raw = _decompress(name, raw, len(raw), range(65536))
+            raw = _decompress(name, raw, range(MOST_TEXT + 1))
         return np.array(raw.decode())
     except UnicodeDecodeError as error:
         raise CorruptError(f"record: text {name!r} cannot be read ({error})") from error
@@ -286,18 +381,16 @@ def _decode_text(name: str, raw: bytes, field: _Field) -> np.ndarray:
 
 def _decode_runs(raw: memoryview, name: str, field: _Field) -> Runs:
     size = math.prod(field.shape)
-    if field.code != _UINT8:
+    if field.code != UINT8:
         raise CorruptError(f"record: array {name!r} is stored as runs, which only uint8 arrays are")
     # Two bytes a run, as many as the shape needs at least and at most: a few runs must not make a large array.
-    plain = _decompress(name, raw, size, range(2 * -(-size // LONGEST), 2 * size + 1, 2))
+    plain = _decompress(name, raw, range(2 * -(-size // LONGEST), 2 * size + 1, 2))
     pairs = np.frombuffer(plain, np.uint8).reshape(2, -1)
     return Runs(pairs[0], pairs[1], field.shape)
 
 
-def _decompress(name: str, raw: bytes | memoryview, size: int, fitting: range) -> bytes:
-    """Decompress a part of an array of `size` bytes; the frame's own claim is checked before there is a buffer."""
-    if size > MAX_ARRAY_BYTES:
-        raise CorruptError(f"record: array {name!r} claims {size} bytes; the most is {MAX_ARRAY_BYTES}")
+def _decompress(name: str, raw: bytes | memoryview, fitting: range) -> bytes:
+    """Decompress an array; the frame's own claim is checked before there is a buffer."""
     try:
         claimed = zstandard.frame_content_size(raw)
         if claimed not in fitting:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -65,10 +68,16 @@ class Collate:
         taken: list[torch.Tensor] = []
         for each in self._blocks:  # looked at once: the training process may free one at any moment
             (free if each[0] == FREE else taken).append(each)
+        if not self._blocks:
+            # A worker ends without taking its objects apart; files of torch's "file_system" sharing would stay.
+            Finalize(None, self._drop, exitpriority=0)
         block = next((each for each in free if len(each) >= size), None)
         block = _shared(size) if block is None else block
         self._blocks = [*taken, block, *[each for each in free if each is not block][:SPARE]]
         return block
+
+    def _drop(self) -> None:
+        self._blocks = []
 
     def __reduce__(self) -> tuple[type[Collate], tuple[()]]:
         return Collate, ()
@@ -99,6 +108,6 @@ def _receive(block: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) ->
     return tensor[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
 
-def _release(memory: np.ndarray, process: int) -> None:
-    if os.getpid() == process:  # a forked child's copy is not the one that counts
+def _release(memory: np.ndarray, process: int, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+    if not is_ending() and os.getpid() == process:  # a forked child's copy is not the one that counts
         memory[0] = FREE

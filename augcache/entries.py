@@ -80,9 +80,7 @@ def is_sound(data: bytes | CorruptError) -> bool:
     if isinstance(data, CorruptError):
         return False
     try:
-        record = codec.decode(data)
-        for name in record:
-            record[name]
+        codec.decode(data).check()
     except AugcacheError:
         return False
     return True

@@ -1,13 +1,15 @@
-"""One LMDB environment, made safe for people: forks, growth, and errors in plain words. Imports lmdb, alone.
+"""One LMDB environment, made safe for people: forks, growth, and errors in plain words. Imports lmdb.
 
 LMDB's own rules are the reason for this file: an environment may be opened once in a process, must not be used
 across a fork, and may be resized only while no transaction of this process is open.
+
+A child opens its own environment, and LMDB lets it only once the inherited one is closed. That waits for ever for a
+thread that was inside LMDB at the fork, since the child has no such thread. So a fork waits until no thread is: it
+takes all locks first.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import sys
 import threading
@@ -21,11 +23,9 @@ import lmdb
 from augcache import trust
 from augcache.doorway import opening, replacing
 from augcache.errors import CorruptError, StoreError
+from augcache.lmdb_errors import explain, is_lock_trouble
 from augcache.meta import missing_bytes, read_meta, show_one_state
 from augcache.pages import check as check_pages
-
-if sys.platform != "win32":
-    import resource
 
 Result = TypeVar("Result")
 Transaction = lmdb.Transaction
@@ -36,23 +36,26 @@ FIRST_MAP_BYTES = 1 << 26  # 64 MiB of address space, not of disk
 LARGEST_STEP = 1 << 36  # the map doubles, up to 64 GiB a step
 
 # LMDB refuses a second open of one path in one process, so every Store of a path shares one environment.
-# Weak: the last Store that goes closes it.
+# Weak: the last Store that goes lets go of it. It is closed under the lock, so that no other thread opens the path
+# meanwhile; but a finalizer, which may run at any moment in any thread, does not wait for the lock.
 _open: weakref.WeakValueDictionary[str, Environment] = weakref.WeakValueDictionary()
-_open_lock = threading.Lock()
+_open_lock = threading.RLock()
+_dropped: list[lmdb.Environment] = []
 
 
 class Environment:
     """A shared handle. Use `shared`, `read` and `write`."""
 
-    def __init__(self, path: str, writable: bool) -> None:
+    def __init__(self, path: str, writable: bool, *, check: bool = False) -> None:
         self.path = path
         self.writable = writable
+        self.is_dropped = False
         self._sound = b""  # state of the data file that is known to be sound
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._open(writable)
+        self._open(writable, check=check)
 
-    def _open(self, writable: bool) -> None:
+    def _open(self, writable: bool, *, check: bool = False) -> None:
         data = os.path.join(self.path, "data.mdb")
         for _ in range(100):
             trust.check_files(self.path)
@@ -60,7 +63,7 @@ class Environment:
             missing = 0 if new else missing_bytes(data, read_meta(data))
             found, self.inode = (b"", None) if new else (trust.state(data), _inode(data))
             # A file that is short is sound where only free pages are missing, which the check of all pages tells.
-            is_known = not missing and (new or found == self._sound or trust.is_stamped(self.path, found))
+            is_known = not (missing or check) and (new or found == self._sound or trust.is_stamped(self.path, found))
             try:
                 self._env, self._databases = _open_lmdb(self.path, writable, self.inode, check=not is_known)
             except CorruptError as error:
@@ -93,7 +96,7 @@ class Environment:
                 except lmdb.MapResizedError:
                     self._env.set_mapsize(0)
                 except lmdb.Error as error:
-                    raise _explain(error, self.path) from error
+                    raise explain(error, self.path) from error
 
     def read(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one read transaction; what it returns must not point into the map."""
@@ -109,7 +112,7 @@ class Environment:
                 with self._env.begin(buffers=True) as transaction:
                     return work(transaction, self._databases)
             except lmdb.Error as error:
-                raise _explain(error, self.path) from error
+                raise explain(error, self.path) from error
 
     def write(self, work: Callable[[Transaction, dict[bytes, Any]], Result]) -> Result:
         """Run `work` in one durable write transaction, growing the map and running it again where it is full."""
@@ -131,7 +134,7 @@ class Environment:
                 except lmdb.MapFullError:
                     self._grow()
                 except (lmdb.Error, OSError) as error:
-                    raise _explain(error, self.path) from error
+                    raise explain(error, self.path) from error
 
     def _check_current(self) -> None:
         # Called inside a write transaction: `replace_compacted` holds one while it puts another file in place.
@@ -174,10 +177,11 @@ class Environment:
             ) from error
 
     def _reopen_after_fork(self) -> None:
-        # The parent's lock may have been held at the fork, and its environment must not be used here.
-        self._env.close()
-        self._pid, self._lock = os.getpid(), threading.RLock()
-        self._open(self.writable)
+        with self._lock:  # of several threads of the child, one
+            if self._pid != os.getpid():
+                self._env.close()
+                self._open(self.writable)
+                self._pid = os.getpid()
 
     def upgrade(self) -> None:
         """Reopen for writing."""
@@ -194,6 +198,16 @@ class Environment:
     def close(self) -> None:
         """Close it; for an environment that was not shared."""
         self._env.close()
+
+    def __del__(self, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        self.is_dropped = True
+        if hasattr(self, "_env") and not is_ending():  # else it could not be opened; or lmdb closes it
+            _dropped.append(self._env)
+            if _open_lock.acquire(blocking=False):
+                try:
+                    _close_dropped()
+                finally:
+                    _open_lock.release()
 
     def replace_compacted(self, aside: Path) -> None:
         """Put a copy without free pages in the place of the data file, by one rename.
@@ -225,12 +239,38 @@ class Environment:
                     _sync_folder(self.path)
                     transaction.abort()
             except lmdb.Error as error:
-                raise _explain(error, self.path) from error
+                raise explain(error, self.path) from error
             except _ReplacedError as error:
                 raise StoreError(
                     f"{self.path}: another process replaced the store; run the same command again"
                 ) from error
             self.reopen()
+
+
+class _Fork:
+    """Keeps all threads out of LMDB while the process forks."""
+
+    def __init__(self) -> None:
+        self._held: list[Environment] = []
+
+    def before(self) -> None:
+        """Wait for the threads that are inside, and keep the others out."""
+        _open_lock.acquire()
+        self._held = list(_open.values())
+        for environment in self._held:
+            environment._lock.acquire()
+
+    def after(self) -> None:
+        """Let them in again, in the parent and in the child."""
+        for environment in self._held:
+            environment._lock.release()
+        self._held = []
+        _open_lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    _fork = _Fork()
+    os.register_at_fork(before=_fork.before, after_in_parent=_fork.after, after_in_child=_fork.after)
 
 
 class _ReplacedError(Exception):
@@ -245,19 +285,27 @@ def _sync_folder(path: str) -> None:
         os.close(folder)
 
 
-def shared(path: Path, *, writable: bool) -> Environment:
-    """Return this process's one environment for `path`, opened or upgraded as needed."""
+def shared(path: Path, *, writable: bool, check: bool = False) -> Environment:
+    """Return this process's one environment for `path`, opened or upgraded as needed; one that is new, checked."""
     name = os.path.realpath(path)
     with _open_lock:
         environment = _open.get(name)
+        if environment is None or environment.is_dropped:  # (it can be found until its finalizer is done)
+            _close_dropped()
+            environment = None
         if environment is not None and environment.inode != _inode(os.path.join(name, "data.mdb")):
             environment.reopen()  # the store was compacted, or deleted and made anew under the same name
         if environment is None:
-            environment = Environment(name, writable)
+            environment = Environment(name, writable, check=check)
             _open[name] = environment
         elif writable:
             environment.upgrade()
         return environment
+
+
+def _close_dropped() -> None:
+    while _dropped:
+        _dropped.pop().close()
 
 
 def _inode(data: str) -> Inode | None:
@@ -277,7 +325,7 @@ def _open_lmdb(
         with opening(path):
             env = _open_with_lock(path, writable, new)
     except lmdb.Error as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     try:
         if not new and _inode(os.path.join(path, "data.mdb")) != inode:
             raise _ReplacedError
@@ -292,7 +340,7 @@ def _open_lmdb(
         raise StoreError(f"{path}: an LMDB database, but not an augcache store; give another --store") from error
     except lmdb.Error as error:
         env.close()
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     except StoreError:
         env.close()
         raise
@@ -321,65 +369,22 @@ def _open_with_lock(path: str, writable: bool, new: bool) -> lmdb.Environment:
     # map_size 0 adopts the size the store was left with, so an open never shrinks what a builder has grown.
     # readahead off: training reads at random, and read-ahead would fetch pages nobody asked for.
     # max_readers is room for the loader workers of many trainings on one machine.
+    # max_spare_txns 0: a transaction kept for the next read holds its place in the lock file, which a forked child,
+    # when it closes what it inherits, would give away while this process reads.
     arguments: dict[str, Any] = {
         "map_size": FIRST_MAP_BYTES if new else 0,
         "max_dbs": len(DATABASES),
+        "max_spare_txns": 0,
         "readahead": False,
     }
     arguments |= {"max_readers": 1024, "create": new, "readonly": not writable, "mode": 0o644}
     try:
         env = lmdb.open(path, **arguments)
     except lmdb.Error as error:
-        if writable or not _is_lock_trouble(error):
+        if writable or not is_lock_trouble(error):
             raise
         # A reader on a read-only mount, or on a file system without locks: nobody writes through it.
         return lmdb.open(path, lock=False, **arguments)
     if writable:
         env.reader_check()  # a reader that was killed would keep old pages from being used again for good
     return env
-
-
-def _is_lock_trouble(error: lmdb.Error) -> bool:
-    text = str(error)
-    codes = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-    return isinstance(error, lmdb.ReadonlyError | lmdb.LockError) or any(os.strerror(code) in text for code in codes)
-
-
-def _is_full(path: str, text: str) -> bool:
-    # LMDB reports a write that the disk took only in part as an input/output error.
-    if os.strerror(errno.EIO) not in text:
-        return False
-    try:
-        disk = os.statvfs(path)
-    except OSError:
-        return False
-    return disk.f_bavail * disk.f_frsize < 1 << 24  # less than one commit may take
-
-
-def _no_room(path: str, text: str) -> str:
-    """Say what keeps a file from growing, and what to do; empty for another error."""
-    if sys.platform != "win32" and any(os.strerror(code) in text for code in (errno.EIO, errno.EFBIG)):
-        limit, size = resource.getrlimit(resource.RLIMIT_FSIZE)[0], 0
-        with contextlib.suppress(OSError):
-            size = os.path.getsize(os.path.join(path, "data.mdb"))
-        if limit != resource.RLIM_INFINITY and limit - size < 1 << 24:
-            return f"files may not grow beyond {limit >> 10} KiB here; raise the limit (ulimit -f)"
-    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text or _is_full(path, text):
-        return "no space left on the disk; free some"
-    return ""
-
-
-def _explain(error: lmdb.Error | OSError, path: str) -> StoreError:
-    text = str(error)
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError | lmdb.BadTxnError):
-        return CorruptError(f"{path}: the store's pages are damaged ({text}); copy it again, or delete it and rebuild")
-    if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError) or os.strerror(errno.EBADF) in text:
-        # (a bad file descriptor is what LMDB makes of an empty file)
-        return StoreError(f"{path}: not an augcache store ({text}); give another --store")
-    if isinstance(error, lmdb.ReadersFullError):
-        return StoreError(f"{path}: too many processes read this store at once; close some and try again")
-    if room := _no_room(path, text):
-        return StoreError(f"{path}: {room} and run the same command again; finished entries are kept")
-    if os.strerror(errno.EACCES) in text or isinstance(error, lmdb.ReadonlyError) or os.strerror(errno.EROFS) in text:
-        return StoreError(f"{path}: no permission to open or write it; check its owner, or give another --store")
-    return StoreError(f"{path}: {text}")

@@ -283,7 +283,7 @@ def _picture(record: Mapping[str, np.ndarray], view: str, original: np.ndarray |
         return Image.fromarray(pixels(record))
     if view == "segments" and record["labels"].dtype == np.uint8:
         image = Image.fromarray(record["labels"])  # mode L; with a palette it is mode P
-        image.putpalette(record["palette"].tobytes())
+        image.putpalette(record["palette"][:256].tobytes())
         return image
     rendered = render(record, view, image=original)
     return Image.fromarray(rendered[..., 0] if view in ("saliency", "cut") else rendered)

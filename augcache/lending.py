@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,7 +44,9 @@ class Lender:
         self._lent[id(reference)] = reference, memory  # the reference too: one that is dropped calls nobody
         return array
 
-    def _take_back(self, reference: weakref.ref[np.ndarray]) -> None:
+    def _take_back(self, reference: weakref.ref[np.ndarray], is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_ending():  # what outlives the interpreter's modules comes back to nobody
+            return
         _, memory = self._lent.pop(id(reference))
         if (len(self._free) + 1) * len(memory) <= KEPT:
             self._free.append(memory)

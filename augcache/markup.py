@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 SIDE = 160  # of a drawn array, at most
+_LONGEST_SIDE = 2048  # of a map that is drawn from whole
 _FIGURE = (
     '<figure style="display:inline-block;margin:4px 8px 4px 0"><img src="{uri}" alt="{title}">'
     '<figcaption style="font-size:85%">{title}</figcaption></figure>'
@@ -31,7 +32,7 @@ def record_html(record: Mapping[str, np.ndarray]) -> str:
     for title, values in (("segments", "palette"), ("saliency", "region_saliency")):
         if "labels" in record and values in record:
             with contextlib.suppress(IndexError):  # it is no saliency record, for all its names
-                drawn[title] = record[values][record["labels"]]
+                drawn[title] = record[values][thin(record["labels"])]
     if "encoded" in record:  # a copy, as a file of an image format
         drawn |= _decoded(record["encoded"])
     for name, array in record.items():
@@ -66,11 +67,18 @@ def is_drawable(array: np.ndarray) -> bool:
     return planes and array.dtype.kind in "buif" and array.size > 0 and min(array.shape[:2]) > 1
 
 
+def thin(array: np.ndarray) -> np.ndarray:
+    """Return a map as it is, or of one that is too large to be worked on whole, every n-th row and column."""
+    rows, columns = (max(1, side // _LONGEST_SIDE) for side in array.shape[:2])
+    return array[::rows, ::columns]
+
+
 def as_picture(array: np.ndarray) -> np.ndarray:
     """Return uint8 (H, W, 3): colours as they are, else grey from the least value, black, to the greatest, white."""
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
         return array
-    values = np.nan_to_num(array.astype(np.float64).reshape(*array.shape[:2], -1)[:, :, 0], posinf=0, neginf=0)
+    values = np.nan_to_num(thin(array).astype(np.float64), posinf=0, neginf=0)
+    values = values.reshape(*values.shape[:2], -1)[:, :, 0]
     low, high = float(values.min()), float(values.max())
     scale = 255 / (high - low) if high > low and math.isfinite(high - low) else 0.0
     return np.repeat(np.rint((values - low) * scale).astype(np.uint8)[:, :, None], 3, axis=2)

@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from augcache.choice import choose
-from augcache.errors import AugcacheError, StoreError
+from augcache.errors import AugcacheError, CorruptError, StoreError
 from augcache.images import decode_views
 from augcache.jitter import Jitter
 from augcache.keys import ContentKey, content_key
 from augcache.listing import from_manifest
 from augcache.lookup import gives
+from augcache.markup import thin
 from augcache.recipe import Recipe
 from augcache.sources import read_regular
 from augcache.store import Store
@@ -174,6 +175,12 @@ def original_of(store: Store, key: ContentKey, name: str | None, folder: Path | 
 
 def _strip(number: int, name: str, record: Mapping[str, np.ndarray], original: np.ndarray | None) -> Image.Image:
     """One row of the sheet."""
+    caption = _caption(name, record)
+    if original is not None and original.shape[:2] != record["labels"].shape:
+        raise CorruptError(f"record: its labels are of {record['labels'].shape}, its picture of {original.shape[:2]}")
+    original = None if original is None else thin(original)
+    thinned = {name: thin(record[name]) for name in ("labels", "cut") if name in record}
+    record = {**record, **thinned}
     palette = record["palette"]
     flat = segments(record["labels"], palette)
     pictures = [original, None, flat, None]
@@ -195,7 +202,7 @@ def _strip(number: int, name: str, record: Mapping[str, np.ndarray], original: n
             method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_NEAREST
             tile = cv2.resize(picture, (width, height), interpolation=method)
             strip.paste(Image.fromarray(np.asarray(tile)), (_x(column), 0))
-    draw.text((_x(0), height + 4), _caption(name, record), fill=_PALE, font=_font(13))
+    draw.text((_x(0), height + 4), caption, fill=_PALE, font=_font(13))
     return strip
 
 

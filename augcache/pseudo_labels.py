@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 
 from augcache import codec
-from augcache.errors import MissError, RecipeError
+from augcache.errors import CorruptError, MissError, RecipeError
 from augcache.keys import ContentKey
 from augcache.lookup import key_of
 from augcache.recipe import Recipe, transform
@@ -124,7 +124,10 @@ def read_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey]) -> np.
                 f"{store.path}: picture {index} (key {keys[index].hex()}) has no pseudo-label of recipe "
                 f"{recipe.digest.hex()[:8]}: run the method again over all pictures"
             )
-        labels[index] = record["label"]
+        label = record["label"]
+        if label.dtype.kind not in "iu" or label.shape:
+            raise CorruptError(f"{store.path}: entry {keys[index].hex()}: its label is not one integer")
+        labels[index] = label
     return labels
 
 

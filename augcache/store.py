@@ -66,6 +66,9 @@ class Store:
         The store's folder, such as ``pv.augcache``.
     mode : {"r", "w"}
         "r" reads a store that exists; "w" also writes, and makes the store where there is none.
+    check : bool
+        Whether the structure of the whole file is checked before anything is read, even where it was sound once and
+        nothing has written to it since: a disk may still have damaged it.
 
     Raises
     ------
@@ -86,7 +89,7 @@ class Store:
     True
     """
 
-    def __init__(self, path: str | os.PathLike[str], mode: str = "r") -> None:
+    def __init__(self, path: str | os.PathLike[str], mode: str = "r", *, check: bool = False) -> None:
         if mode not in ("r", "w"):
             raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
         self.path = Path(path)
@@ -95,7 +98,7 @@ class Store:
         if mode == "w" and not is_there(self.path / "data.mdb", StoreError):
             _make(self.path)
         check_path(self.path)
-        self._env = shared(self.path, writable=mode == "w")
+        self._env = shared(self.path, writable=mode == "w", check=check)
         self._check_format()
 
     def _check_format(self) -> None:
@@ -124,7 +127,7 @@ class Store:
     def get(self, recipe: Recipe, key: ContentKey) -> codec.StoredRecord | None:
         """Return the record of one picture, or None where there is none; raises `CorruptError`."""
         raw = self.get_bytes(recipe.digest, key)
-        return None if raw is None else self._decode(raw, key)
+        return None if raw is None else codec.decode(raw, (self.path, key))
 
     def get_many(self, recipe: Recipe, keys: Iterable[ContentKey]) -> list[codec.StoredRecord | None]:
         """Return the records of several pictures, read in one transaction."""
@@ -132,19 +135,13 @@ class Store:
         raws = self._env.read(
             lambda transaction, databases: [fetch(transaction, databases, digest, key, self.path) for key in keys]
         )
-        return [None if raw is None else self._decode(raw, key) for raw, key in zip(raws, keys, strict=True)]
+        return [
+            None if raw is None else codec.decode(raw, (self.path, key)) for raw, key in zip(raws, keys, strict=True)
+        ]
 
     def get_bytes(self, digest: bytes, key: ContentKey) -> bytes | None:
         """Return the stored bytes of one record, undecoded."""
         return self._env.read(lambda transaction, databases: fetch(transaction, databases, digest, key, self.path))
-
-    def _decode(self, raw: bytes, key: ContentKey) -> codec.StoredRecord:
-        try:
-            return codec.decode(raw)
-        except CorruptError as error:
-            raise CorruptError(
-                f"{self.path}: entry {key.hex()}: {error}; run 'augcache verify {self.path}' to list all such entries"
-            ) from error
 
     def __contains__(self, entry: tuple[Recipe, ContentKey]) -> bool:
         recipe, key = entry

@@ -52,6 +52,7 @@ def fetch(transaction: Transaction, databases: Databases, digest: bytes, key: by
     """Return the bytes of one record, or None; raises `CorruptError`."""
     place = transaction.get(digest + key, db=databases[b"index"])
     if place is None:
+        _check_miss(transaction, databases, digest + key, path)
         return None
     try:
         number, offset, length = PLACE.unpack(place)
@@ -63,6 +64,33 @@ def fetch(transaction: Transaction, databases: Databases, digest: bytes, key: by
     if slab is None or length > len(slab) - start or slab[offset:start] != key:
         raise CorruptError(f"{path}: entry {key.hex()}: the index points to another record; rebuild this store")
     return bytes(slab[start : start + length])
+
+
+def _check_miss(transaction: Transaction, databases: Databases, wanted: bytes, path: Path) -> None:
+    """Raise `CorruptError` where a key may be missing only because one is damaged: that is no miss.
+
+    A search that a damaged key has led astray, or that looks for one, ends beside it, or beside keys that do not lie on
+    either side of what it looks for. Each record stands after its own key, so a damaged one is found out.
+    """
+    with transaction.cursor(db=databases[b"index"]) as cursor:
+        after = cursor.set_range(wanted)
+        rows = [(False, bytes(cursor.key()), bytes(cursor.value()))] if after else []
+        if cursor.prev() if after else cursor.last():
+            rows.append((True, bytes(cursor.key()), bytes(cursor.value())))
+    for is_before, key, place in rows:
+        if (key < wanted) != is_before or not _is_backed(transaction, databases, key, place):
+            raise CorruptError(
+                f"{path}: entry {wanted[KEY_BYTES:].hex()}: the index is damaged where it would be; "
+                f"see 'augcache verify {path}', and rebuild this store"
+            )
+
+
+def _is_backed(transaction: Transaction, databases: Databases, key: bytes, place: bytes) -> bool:
+    if len(key) != 2 * KEY_BYTES or len(place) != PLACE.size:
+        return False
+    number, offset, _ = PLACE.unpack(place)
+    slab = transaction.get(key[:KEY_BYTES] + number.to_bytes(8, "big"), db=databases[b"slabs"])
+    return slab is not None and slab[offset : offset + KEY_BYTES] == key[KEY_BYTES:]
 
 
 def chunk(

@@ -155,7 +155,7 @@ def verify(
     started = time.monotonic()
     if digests and not sources:
         raise SourceError("digests are of the source files: give --sources (sources=True) as well")
-    store = store if isinstance(store, Store) else Store(store)
+    store = store if isinstance(store, Store) else Store(store, check=True)
     store.check_pages()
     folder = originals.originals_folder(store.path, source) if recompute or sources else None
     check = _Check(store, Progress(len(store) + recompute), progress)

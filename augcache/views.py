@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from augcache.codec import StoredRecord
-from augcache.errors import RecipeError
+from augcache.errors import CorruptError, RecipeError
 from augcache.run_length import Runs
 from augcache.transforms.saliencycut import saliency_map
 
@@ -99,6 +99,13 @@ def _four_bytes(labels: np.ndarray | Runs, palette: np.ndarray) -> np.ndarray:
     return pixels.view(np.uint8).reshape(*labels.shape, 4)
 
 
+def _cut(record: Mapping[str, np.ndarray]) -> np.ndarray:
+    cut = record["cut"]
+    if cut.dtype != bool or cut.ndim != 2 or not cut.size:  # beside no labels, it may be anything
+        raise CorruptError(f"record: its cut is {cut.dtype} {cut.shape}, not bool (H, W)")
+    return cut
+
+
 def render(
     record: Mapping[str, np.ndarray], view: str, *, image: np.ndarray | None = None, planar: bool = False
 ) -> np.ndarray:
@@ -127,10 +134,15 @@ def render(
     if view == "cutout":
         if image is None:
             raise RecipeError("view 'cutout' needs the original pictures, and a store holds none: give the folder")
-        picture = image * record["cut"][:, :, None]
+        cut = _cut(record)
+        if image.shape[:2] != cut.shape:
+            raise CorruptError(f"record: its cut is of {cut.shape}, and its picture of {image.shape[:2]}")
+        picture = image * cut[:, :, None]
         return np.ascontiguousarray(picture.transpose(2, 0, 1)) if planar else picture
     if view == "saliency":
-        grey = np.rint(saliency_map(record) * 255).astype(np.uint8)
+        values = saliency_map(record)
+        values *= 255
+        grey = np.rint(values, out=values).astype(np.uint8)
     else:
-        grey = record["cut"].view(np.uint8) * np.uint8(255)
+        grey = _cut(record).view(np.uint8) * np.uint8(255)
     return np.stack([grey] * 3) if planar else np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))

@@ -4,6 +4,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -48,6 +49,12 @@ def pictures(tmp_path) -> Path:
 def sealed(body: bytes) -> bytes:
     """Make a record of what follows its checksum, however malformed that is."""
     return codec.MAGIC + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little") + body
+
+
+def forged(record: dict[str, np.ndarray]) -> bytes:
+    """Encode a record that `encode` would refuse, as a stranger may."""
+    with mock.patch.object(codec, "_check_legal"):
+        return codec.encode(record)
 
 
 def write_picture(path: Path, seed: int, size: tuple[int, int] = (24, 20)) -> np.ndarray:

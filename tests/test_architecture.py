@@ -14,7 +14,8 @@ LAYERS = [
     ["_version", "errors", "report", "words", "markup", "kernel", "whole_file", "memory"],
     ["fill", "extras", "streams", "paths", "foreign"],
     ["run_length"],
-    ["info", "store_path", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway"],
+    ["record_rules"],
+    ["info", "store_path", "keys", "codec", "lending", "recipe", "jitter", "meta", "doorway", "lmdb_errors"],
     ["arrow", "pages", "trust"],
     ["spool", "video", "engines", "running"],
     ["manifest", "images", "environment", "transforms"],
@@ -35,7 +36,7 @@ LAYERS = [
 ]
 ONLY_IN = {
     "torch": {"recolour", "collate", "sample", "dataset", "cached", "clips", "outputs", "policies"},
-    "lmdb": {"environment"},
+    "lmdb": {"environment", "lmdb_errors"},
     "joblib": {"engines"},
     "distributed": {"engines"},
     "ray": {"engines"},

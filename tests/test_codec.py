@@ -60,7 +60,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
 
     payload = zstandard.ZstdCompressor().compress(bytes(1 << 20))
     body = bytes([1, 1]) + b"x" + struct.pack("<BBBI", 2, codec.ZSTD, 1, len(payload)) + struct.pack("<I", 1 << 31)
-    with pytest.raises(CorruptError, match="another size"):
+    with pytest.raises(CorruptError, match="the most is"):
         codec.decode(sealed(body + payload))["x"]
 
 

@@ -5,7 +5,10 @@ import multiprocessing
 import os
 import pickle
 import random
+import subprocess
+import sys
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +69,30 @@ def test_batches_that_are_kept_stay_as_they_are():
                 assert (array == -own.numpy()[:, None, None]).all()
             if epoch % 3 == 2 and number == 2:
                 break
+
+
+@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+def test_epochs_leave_no_shared_memory_behind(strategy):
+    """However torch shares memory, what the workers of an epoch had is gone once they and their batches are."""
+    code = f"""
+import torch
+from test_collate import *
+torch.multiprocessing.set_sharing_strategy({strategy!r})
+def files(): return [name for name in os.listdir("/dev/shm") if name.split("_")[1:2] in [[str(n)] for n in workers]]
+workers, loader = [], DataLoader(Numbers(), 8, num_workers=2, collate_fn=Collate())
+for _ in range(3):
+    epoch = iter(loader)
+    workers += [worker.pid for worker in epoch._workers]
+    for views, maps, indices, _ in epoch: assert (views[0] == indices[:, None, None, None]).all()
+    del epoch, views, maps, indices
+    gc.collect()
+    print(len(files()))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip  # one call
+    assert ended.stdout == "0\n0\n0\n", ended.stderr
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Run as a script for a longer campaign: ``python tests/test_fuzz_store.py CASES S
 """
 
 import os
+import re
 import shutil
 import signal
 import struct
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from test_store import RECIPES, key
 
-from augcache import Recipe, Store, codec
+from augcache import Recipe, Store, codec, trust
 from augcache.errors import AugcacheError, CorruptError, StoreError
 from augcache.manifest import Failure, Source
 from augcache.merge import merge
@@ -206,6 +207,84 @@ def test_a_stamp_is_not_believed_for_another_file(tmp_path):
     (copy / "data.mdb").write_bytes(damaged)
     with pytest.raises(CorruptError, match="damaged"):
         Store(copy)
+
+
+def damaged_in_place(path: Path, change) -> None:
+    """Change a data file under a stamp that still fits, as a failing disk does."""
+    data = path / "data.mdb"
+    raw = bytearray(data.read_bytes())
+    change(raw)
+    data.write_bytes(raw)
+    trust.stamp(str(path), trust.state(str(data)))
+
+
+def test_a_damaged_key_is_an_error_and_no_miss(tmp_path):
+    """Any bit of any key of the index flipped in place: its record, and all others, are right or a clear error."""
+    make(tmp_path / "base.augcache", 200)
+    raw = (tmp_path / "base.augcache/data.mdb").read_bytes()
+    wanted = [n for n in range(200) if n % 100 != 99]
+    places = {n: [at for at in finds(raw, RECIPES[0].digest + key(n)) if is_live(raw, at)] for n in wanted}
+    rng, errors = np.random.default_rng(0), 0
+    for case in range(60):
+        at = int(rng.choice(places[int(rng.choice(wanted))])) + int(rng.integers(32))
+        path = tmp_path / f"{case}.augcache"
+        shutil.copytree(tmp_path / "base.augcache", path)
+        damaged_in_place(path, lambda data, at=at: data.__setitem__(at, data[at] ^ 1 << int(rng.integers(8))))
+        store = Store(path)
+        for n in wanted:
+            try:
+                assert np.array_equal(store.get(RECIPES[0], key(n))["x"], record(n)["x"])
+            except CorruptError:
+                errors += 1
+        shutil.rmtree(path)
+    assert errors >= 50
+
+
+def finds(raw: bytes, what: bytes) -> list[int]:
+    return [found.start() for found in re.finditer(re.escape(what), raw)]
+
+
+def is_live(raw: bytes, at: int) -> bool:
+    """Whether a position is on a leaf or branch page; old versions of pages are harmless to change."""
+    return struct.unpack_from("<H", raw, at // PAGE * PAGE + 10)[0] in (1, 2)
+
+
+def test_a_miss_in_a_sound_store_is_a_miss(tmp_path):
+    """Keys before, between and after all others, of known recipes and others, are None and no error."""
+    make(path := tmp_path / "s.augcache", 200)
+    store = Store(path)
+    for recipe in (*RECIPES, Recipe("toy:toy", shift=2)):
+        for number in (200, 10**6, 2**127, 2**128 - 1):
+            assert store.get(recipe, key(number)) is None
+
+
+def test_verify_looks_at_pages_that_were_sound_once(tmp_path):
+    """Under a stamp that still fits, verify says that the pages are damaged, and its process lives."""
+    make(base := tmp_path / "base.augcache", 600)
+    raw, rng, said = (base / "data.mdb").read_bytes(), np.random.default_rng(3), 0
+    for case in range(30):
+        path = tmp_path / f"{case}.augcache"
+        shutil.copytree(base, path)
+        kind, changed = damage(raw, rng)
+        damaged_in_place(path, lambda data, changed=changed: data.__setitem__(slice(None), changed))
+        child = os.fork()
+        if child == 0:
+            signal.alarm(SECONDS)
+            try:
+                status = 1 if verify(path).problems else 0
+            except CorruptError as error:
+                status = 3 if "\n" in str(error) else 1
+            except StoreError:
+                status = 1
+            except BaseException:  # noqa: BLE001  # whatever it is, the parent must know
+                traceback.print_exc()
+                status = 3
+            os._exit(status)
+        status = os.waitpid(child, 0)[1]
+        assert status in (0, 1 << 8), (case, kind, status)
+        said += status >> 8
+        shutil.rmtree(path)
+    assert said >= 15
 
 
 def test_a_sound_file_is_checked_once(tmp_path, monkeypatch):

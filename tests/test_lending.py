@@ -3,6 +3,8 @@
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -101,6 +103,20 @@ def test_threads_get_memory_of_their_own():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_what_outlives_the_interpreter_says_nothing():
+    """Samples that other modules still hold when the process ends print no error."""
+    code = """
+import builtins, ctypes, sys, torch
+from augcache.lending import Lender
+lender = Lender()
+builtins.kept, torch.kept, sys.modules["augcache.lending"].kept = (torch.from_numpy(lender.empty((3,))) for _ in "abc")
+ring = [torch.from_numpy(lender.empty((3,)))]
+ring.append(ring)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
 
 
 def test_copies_share_nothing():

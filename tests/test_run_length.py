@@ -68,7 +68,7 @@ def test_forged_runs_are_written_nowhere_else(pieces, table, size, dtype, count)
 
 
 def record_of(array, name="labels"):
-    return codec.decode(codec.encode({name: array, "palette": np.eye(3, dtype=np.uint8)}))
+    return codec.decode(codec.encode({name: array, "palette": np.zeros((256, 3), np.uint8)}))
 
 
 def test_index_maps_are_stored_as_runs_and_noise_is_not():
@@ -76,8 +76,9 @@ def test_index_maps_are_stored_as_runs_and_noise_is_not():
     flat = np.arange(64, dtype=np.uint8).repeat(64).reshape(64, 64)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     assert isinstance(record_of(flat).runs("labels"), Runs)
-    for array in (noise, flat.astype(np.uint16), flat > 9):
+    for array in (noise, flat.astype(np.uint16)):
         assert record_of(array).runs("labels") is None
+    assert record_of(flat > 9, "x").runs("x") is None
     raw = codec.decode(codec.encode({"labels": flat}, level=0))
     assert raw.runs("labels") is None
     for record in (record_of(flat), raw):
@@ -116,8 +117,7 @@ def test_forged_runs_are_an_error_before_there_is_an_array(shape, code, plain):
 
 def test_a_region_without_a_colour_is_an_error():
     """An index map that names more regions than its palette has is never coloured by what lies beside it."""
-    labels = np.full((64, 64), 3, np.uint8)
-    runs = record_of(labels).runs("labels")
+    runs = runs_of(np.full((64, 64), 3, np.uint8))
     assert runs is not None
     with pytest.raises(CorruptError, match="palette"):
         segments(runs, np.eye(3, dtype=np.uint8), planar=True)

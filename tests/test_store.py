@@ -173,6 +173,60 @@ def test_a_store_works_in_worker_processes(tmp_path, method):
     assert _read_some(store, numbers) == expected
 
 
+def test_workers_may_be_forked_while_threads_read(tmp_path):
+    """Fifty children forked while threads read and a thread writes all read, write and end; so do the threads."""
+    path = tmp_path / "s.augcache"
+    filled(path)
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_store import *
+store, errors, stop = Store({str(path)!r}, "w"), [], threading.Event()
+def all_right():
+    return all(np.array_equal(store.get(RECIPES[0], key(n))["x"], record(n)["x"]) for n in range(0, 300, 3))
+def read():
+    while not stop.is_set():
+        if not all_right(): errors.append("wrong")
+def write():
+    for n in range(10**6, 10**9):
+        if stop.is_set(): return
+        store.put(RECIPES[0], key(n), record(n))
+threads = [threading.Thread(target=work) for work in (read, read, read, write)]
+for thread in threads: thread.start()
+for number in range(50):
+    child = os.fork()
+    if child == 0:
+        good = all_right()
+        if number % 10 == 0: store.put(RECIPES[0], key(10**9 + number), record(1))
+        os._exit(not good)
+    errors += [status] if (status := os.waitpid(child, 0)[1]) else []
+stop.set()
+for thread in threads: thread.join()
+print(errors, all_right(), len(store.has(RECIPES[0].digest, [key(10**9 + number) for number in range(0, 50, 10)])))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout == "[] True 5\n", ended.stderr
+
+
+def test_threads_open_and_drop_a_store(tmp_path):
+    """Many threads that each open the store, read and let it go never meet a store that is being closed."""
+    path, errors = tmp_path / "s.augcache", []
+    filled(path)
+
+    def work():
+        try:
+            for _ in range(500):
+                assert Store(path).get(RECIPES[0], key(3)) is not None
+        except Exception as error:  # noqa: BLE001  # whatever it is, the test shows it
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
 def test_pickling_takes_only_the_path(tmp_path):
     """A data set that holds a store stays small when it is sent to workers."""
     store = filled(tmp_path / "s.augcache")

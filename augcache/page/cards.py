@@ -57,13 +57,8 @@ def _views(
 
 
 def is_saliency(record: Mapping[str, np.ndarray]) -> bool:
-    """Whether a record has regions and their colours in the shapes that views are made of."""
-    if "labels" not in record or "palette" not in record:
-        return False
-    labels, palette = record["labels"], record["palette"]
-    maps = labels.ndim == 2 and labels.size > 0 and labels.dtype in (np.uint8, np.uint16)
-    colours = palette.ndim == 2 and palette.shape[1:] == (3,) and palette.dtype == np.uint8
-    return maps and colours and int(labels.max()) < len(palette)
+    """Whether a record has regions and their colours."""
+    return "labels" in record and "palette" in record
 
 
 def _saliency(record: Mapping[str, np.ndarray], original: np.ndarray | None) -> dict[str, Any]:
@@ -83,10 +78,10 @@ def _saliency(record: Mapping[str, np.ndarray], original: np.ndarray | None) -> 
         "wide": len(present) > 256,
         "palette": _base64(palette[present].tobytes()),
     }
-    if "region_saliency" in record and record["region_saliency"].shape == palette.shape[:1]:
-        grey = np.rint(np.clip(np.nan_to_num(record["region_saliency"][present]), 0, 1) * 255).astype(np.uint8)
+    if "region_saliency" in record:
+        grey = np.rint(record["region_saliency"][present] * 255).astype(np.uint8)
         fields["saliency"] = _base64(grey.tobytes())
-    if "cut" in record and record["cut"].shape == labels.shape and record["cut"].dtype == bool:
+    if "cut" in record:
         cut = record["cut"]
         fields["area"] = round(float(cut.mean()), 4)
         fields["cut"] = _packed(np.ascontiguousarray(cut[rows][:, columns]).tobytes())

@@ -79,6 +79,7 @@ def _look(found: Survey, data: bytes | CorruptError) -> str:
         record = codec.decode(data)
         status = str(record["status"]) if "status" in record else "ok"
         cut = record.get("cut")
+        record.check()
     except CorruptError:
         return DAMAGED
     found.sizes.append(len(data))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from augcache.errors import CorruptError, RecipeError
 from augcache.recipe import Record, transform
+from augcache.record_rules import check_encoded, check_pixels
 
 FITS = ("stretch", "crop", "pad")
 FORMATS = ("raw", "webp", "jpeg")
@@ -139,16 +140,19 @@ def store_as(copy: np.ndarray, stored: str) -> tuple[Record, np.ndarray]:
 
 def decode_encoded(data: np.ndarray) -> np.ndarray:
     """Pixels of a record's ``encoded``: uint8 (n,) to uint8 (H, W, 3) RGB."""
-    is_file = data.dtype == np.uint8 and data.ndim == 1 and data.size > 0
-    copy = cv2.imdecode(data, cv2.IMREAD_COLOR) if is_file else None
+    check_encoded(data)
+    copy = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if copy is None:
         raise CorruptError("record: its encoded picture cannot be decoded")
     return np.asarray(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB))
 
 
 def pixels(record: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Pixels of a copy's record, uint8 (H, W, 3)."""
-    return record["image"] if "image" in record else decode_encoded(record["encoded"])
+    """Pixels of a copy's record, uint8 (H, W, 3); raises `CorruptError`."""
+    if "encoded" in record and "image" not in record:
+        return decode_encoded(record["encoded"])
+    check_pixels(record["image"])
+    return record["image"]
 
 
 def _validate(*, width: int, height: int, fit: str, stored: str, masks: bool | str) -> None:
