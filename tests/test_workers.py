@@ -86,7 +86,7 @@ def test_what_a_transform_prints_is_no_output_of_ours(options, tmp_path, run_cli
     [
         ("import sys; print('hello'); sys.exit(0)", "importing its module raised SystemExit: 0"),
         ("1 / 0", "importing its module raised ZeroDivisionError: division by zero"),
-        ("def (", "importing its module raised SyntaxError"),
+        ("def (", "broken.py, line 1: invalid syntax; mend it"),
     ],
 )
 def test_a_transform_that_cannot_be_imported_is_one_line(text, said, tmp_path, pictures, run_cli):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import time
@@ -31,6 +32,16 @@ def picture(i: int, width: int = 128, height: int = 96) -> np.ndarray:
     return image.astype(np.uint8)
 
 
+@contextlib.contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """Undo what SVT-AV1 does to a process of root's: it becomes a real-time one, which starves all others."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 def encode(
     path: Path,
     codec: str,
@@ -45,7 +56,7 @@ def encode(
     form: str | None = None,
 ) -> Path:
     """Write `length` pictures at 25 a second, or at the 1/25 s ticks that `times` gives."""
-    with av.open(str(path), "w", format=form, options=container or {}) as out:
+    with ordinary_priority(), av.open(str(path), "w", format=form, options=container or {}) as out:
         stream = out.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.gop_size = gop
