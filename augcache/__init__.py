@@ -14,46 +14,41 @@ Examples
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and {"augcache", "augcache.cli"} & set(sys.orig_argv):
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and {"augcache", "augcache.cli.main"} & set(sys.orig_argv):
     del sys.path[0]  # `python -m augcache`: the current folder, where a stranger's cv2.py may lie
 
 from augcache._version import __version__
 
-# Not left to __getattr__: the function has the name of its module, which would come first. A library that is broken,
-# which may show as any error, is told of when it is needed, so that the command line can say it in one line.
-with contextlib.suppress(Exception):
-    from augcache.build import build
-
 if TYPE_CHECKING:
-    from augcache.cached import CachedImages
-    from augcache.clips import VideoFrames
-    from augcache.dataset import HashedSaliencyDataset, SaliencyLookup
+    from augcache.building.build import build
+    from augcache.building.build_report import Report
     from augcache.errors import AugcacheError
-    from augcache.keys import content_key
+    from augcache.images.keys import content_key
     from augcache.recipe import Recipe, transform
-    from augcache.recolour import PaletteJitter
-    from augcache.report import Report
-    from augcache.store import Store
+    from augcache.storage.store import Store
+    from augcache.training.cached_images import CachedImages
+    from augcache.training.recolour import PaletteJitter
+    from augcache.training.saliency_dataset import HashedSaliencyDataset, SaliencyLookup
+    from augcache.training.video_frames import VideoFrames
 
 # Where each other public name lives. Loaded when first used: torch and cv2 cost seconds that `augcache --help`
 # and build workers must not pay.
 _HOMES = {
     "AugcacheError": "errors",
-    "CachedImages": "cached",
-    "HashedSaliencyDataset": "dataset",
-    "PaletteJitter": "recolour",
+    "CachedImages": "training.cached_images",
+    "HashedSaliencyDataset": "training.saliency_dataset",
+    "PaletteJitter": "training.recolour",
     "Recipe": "recipe",
-    "Report": "report",
-    "SaliencyLookup": "dataset",
-    "Store": "store",
-    "VideoFrames": "clips",
-    "build": "build",
-    "content_key": "keys",
+    "Report": "building.build_report",
+    "SaliencyLookup": "training.saliency_dataset",
+    "Store": "storage.store",
+    "VideoFrames": "training.video_frames",
+    "build": "building.build",
+    "content_key": "images.keys",
     "transform": "recipe",
 }
 

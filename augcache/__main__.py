@@ -1,5 +1,5 @@
 """``python -m augcache``."""
 
-from augcache.cli_main import main
+from augcache.cli.main import main
 
 main()

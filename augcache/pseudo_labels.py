@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from augcache import codec
 from augcache.errors import CorruptError, MissError, RecipeError
-from augcache.keys import ContentKey
-from augcache.lookup import key_of
+from augcache.images.keys import ContentKey
 from augcache.recipe import Recipe, transform
-from augcache.store import Batch, Store
+from augcache.records import codec
+from augcache.storage.store import Batch, Store
+from augcache.training.lookup import key_of
 
 
 @transform(version=1)
@@ -132,7 +132,7 @@ def read_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey]) -> np.
 
 
 def keys_of(dataset: Any) -> list[ContentKey]:
-    """Content keys of a data set's pictures, in its order; see `augcache.lookup.key_of`."""
+    """Content keys of a data set's pictures, in its order; see `augcache.training.lookup.key_of`."""
     return [key_of(dataset, index) for index in range(len(dataset))]
 
 

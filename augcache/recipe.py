@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import RecipeError
-from augcache.foreign import described, not_to_stdout
+from augcache.user_code import described, not_to_stdout
 
 Record = dict[str, np.ndarray]
 Function = TypeVar("Function", bound=Callable[..., Any])

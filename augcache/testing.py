@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from augcache import codec
 from augcache.recipe import Recipe, Record
+from augcache.records import codec
 
 
 def check_transform(recipe: Recipe, *images: np.ndarray, tiny: bool = True) -> None:

@@ -29,8 +29,8 @@ from frames_peers import SIZE, peers
 from psnr import psnr
 
 from augcache import Recipe
-from augcache.video import Sampling, VideoError, decode
-from augcache.video_process import VideoProcess
+from augcache.video.child_process import VideoProcess
+from augcache.video.read import Sampling, VideoError, decode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from video_variants import VARIANTS
@@ -308,7 +308,7 @@ def processes(clips: list[Path]) -> None:
 EXTRACT = """
 import os, sys
 from augcache import Recipe
-from augcache.frames import extract_frames
+from augcache.building.extract_frames import extract_frames
 folder, recipe, store, count = sys.argv[1:]
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(count)])
 report = extract_frames(folder, Recipe.from_json(recipe), store, workers=int(count))
@@ -324,8 +324,9 @@ from pathlib import Path
 folder, name, every, *paths = sys.argv[1:]
 sys.path.insert(0, {here!r})
 from frames_peers import peers
-from augcache import Recipe, codec, content_key
-from augcache.frames import extract_frames
+from augcache import Recipe, content_key
+from augcache.records import codec
+from augcache.building.extract_frames import extract_frames
 function = peers()[name]
 if name == "augcache" and paths:
     for i, path in enumerate(paths):

@@ -21,14 +21,14 @@ Frames = list[np.ndarray]
 
 
 def augcache(path: Path, every: int, size: Size = SIZE) -> Frames:
-    from augcache.video import Sampling, decode
+    from augcache.video.read import Sampling, decode
 
     return [frame.image for frame in decode(path, Sampling(every=every), size)]
 
 
 def floor(path: Path, every: int, size: Size = SIZE) -> Frames:
     """Decode only what must be decoded, and convert nothing."""
-    from augcache import video
+    from augcache.video import read
 
     class Nothing:
         def __init__(self, *_: object) -> None:
@@ -37,11 +37,11 @@ def floor(path: Path, every: int, size: Size = SIZE) -> Frames:
         def __call__(self, _: object) -> tuple[int, None]:
             return 0, None
 
-    kept, video.Converter = video.Converter, Nothing
+    kept, read.Converter = read.Converter, Nothing
     try:
-        return [frame.image for frame in video.decode(path, video.Sampling(every=every), size)]
+        return [frame.image for frame in read.decode(path, read.Sampling(every=every), size)]
     finally:
-        video.Converter = kept
+        read.Converter = kept
 
 
 def pyav(path: Path, every: int, size: Size = SIZE) -> Frames:

@@ -3,9 +3,9 @@
     python benchmarks/loader.py [DATA] [--pictures N] [--keep FOLDER]
 
 Every peer holds the same 256x256 index maps and colours them with the same random palette jitter by the same code;
-what differs is where a map comes from, and in three rows that `augcache.collate.Collate` makes the batches. Two
-workers, batches of 64, shuffled where the peer can; epochs interleaved, medians. A peer that is not installed is named
-as missing.
+what differs is where a map comes from, and in three rows that `augcache.training.collate.Collate` makes the batches.
+Two workers, batches of 64, shuffled where the peer can; epochs interleaved, medians. A peer that is not installed is
+named as missing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from augcache import HashedSaliencyDataset
-from augcache.collate import Collate
-from augcache.jitter import Jitter
-from augcache.views import segments
+from augcache.training.collate import Collate
+from augcache.training.jitter import Jitter
+from augcache.training.views import segments
 
 EPOCHS = 5
 JITTER = Jitter()

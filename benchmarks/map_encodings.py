@@ -18,7 +18,8 @@ import numpy as np
 import zstandard
 from PIL import Image
 
-from augcache import Recipe, Store, build, codec
+from augcache import Recipe, Store, build
+from augcache.records import codec
 
 ROUNDS = 9
 Pair = tuple[Callable[[np.ndarray], bytes], Callable[[bytes], Any]]

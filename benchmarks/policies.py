@@ -28,9 +28,9 @@ from methods import make_method
 from trainer import Settings, make_backbone, make_loader, train
 
 from augcache import CachedImages, Recipe, build
-from augcache.policies import POLICIES, Policy, policy_views
-from augcache.resize import resize
+from augcache.building.resize import resize
 from augcache.sources import ListFile
+from augcache.training.policies import POLICIES, Policy, policy_views
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SCORES = ("NMI", "purity", "accuracy", "probe")

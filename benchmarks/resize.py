@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 from psnr import psnr
 
-from augcache.images import decode_small
-from augcache.resize import least
+from augcache.building.resize import least
+from augcache.images.decode import decode_small
 from augcache.transforms.resize import place, render
 
 Method = Callable[[bytes], np.ndarray]

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from augcache import Recipe, Store, build
-from augcache.images import decode_views
-from augcache.merge import merge
+from augcache.building.workers import open_pool
+from augcache.images.decode import decode_views
 from augcache.transforms.saliencycut import saliencycut
-from augcache.workers import open_pool
+from augcache.upkeep.merge import merge
 
 TESTS = Path(__file__).parents[1] / "tests"
 STUB_PIXELS = (8, 8)
@@ -233,10 +233,10 @@ def overhead(found: dict, repeats: int, one: float, folder: Path) -> None:
 
 def joining(folder: Path, records: int = 40_000) -> None:
     """Print how fast the writer commits and `merge` joins."""
-    from augcache import codec
-    from augcache.keys import ContentKey
-    from augcache.manifest import Source
-    from augcache.store import Batch
+    from augcache.images.keys import ContentKey
+    from augcache.records import codec
+    from augcache.storage.manifest import Source
+    from augcache.storage.store import Batch
 
     recipe, stores = Recipe("stubs:stub"), []
     record = codec.encode({"noise": np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8)})

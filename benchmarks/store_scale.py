@@ -21,17 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
-from augcache import Recipe, Store, codec
-from augcache.keys import ContentKey
-from augcache.manifest import Source
-from augcache.store import Batch
+from augcache import Recipe, Store
+from augcache.images.keys import ContentKey
+from augcache.records import codec
+from augcache.storage.manifest import Source
+from augcache.storage.store import Batch
 
 RECIPE = Recipe("resize")
 
 READER = """
 import sys, time, statistics, json, random, resource
 from augcache import Recipe, Store
-from augcache.keys import ContentKey
+from augcache.images.keys import ContentKey
 path, recipe, times = sys.argv[1], Recipe("resize"), []
 for _ in range(9):
     start = time.perf_counter(); store = Store(path); times.append(time.perf_counter() - start); del store

@@ -39,8 +39,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from augcache import PaletteJitter, Recipe, Store, build
-from augcache.images import decode_views
-from augcache.policies import policy_views
+from augcache.images.decode import decode_views
+from augcache.training.policies import policy_views
 from augcache.transforms.saliencycut import saliencycut
 
 Batches = Callable[[], Iterable[Any]]

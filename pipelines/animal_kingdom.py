@@ -28,8 +28,8 @@ from torch.utils.data import Dataset
 from trainer import SAMPLES, Settings, home_of, make_backbone, make_loader, read_arguments, save, train, views_of
 
 from augcache import Recipe, VideoFrames
-from augcache.frames import extract_frames
-from augcache.policies import POLICIES, Policy, policy_transforms
+from augcache.building.extract_frames import extract_frames
+from augcache.training.policies import POLICIES, Policy, policy_transforms
 
 EVERY = 100
 PUBLISHED = Settings(size=64, epochs=100, batch=256, lr=0.3, weight_decay=1e-6, warmup=10)

@@ -21,9 +21,9 @@ from PIL import Image
 from trainer import SAMPLES, Settings, home_of, make_backbone, make_loader, read_arguments, save, train
 
 from augcache import CachedImages, Recipe
-from augcache.policies import Policy, policy_transforms
-from augcache.resize import resize
+from augcache.building.resize import resize
 from augcache.sources import open_source
+from augcache.training.policies import Policy, policy_transforms
 
 PUBLISHED = Settings(size=32, epochs=1000, batch=512, lr=1.0, weight_decay=1e-6, warmup=10, cycles=4)
 

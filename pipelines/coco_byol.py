@@ -34,8 +34,8 @@ from trainer import (
 )
 
 from augcache import CachedImages, HashedSaliencyDataset, Recipe, build
-from augcache.policies import MEAN, STD
-from augcache.resize import resize
+from augcache.building.resize import resize
+from augcache.training.policies import MEAN, STD
 
 PUBLISHED = Settings(size=224, epochs=1000, batch=4096, lr=3.2, weight_decay=1.5e-6, warmup=10)
 

@@ -38,9 +38,9 @@ from trainer import (
 )
 
 from augcache import Recipe, Store, build
-from augcache.policies import POLICIES, Policy, policy_views
 from augcache.pseudo_labels import keys_of, label_recipe, read_labels, weights_digest, write_labels
-from augcache.upkeep import prune
+from augcache.training.policies import POLICIES, Policy, policy_views
+from augcache.upkeep.prune import prune
 
 PUBLISHED = Settings(epochs=200, batch=256, optimizer="sgd", lr=0.05, weight_decay=1e-5)
 

@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, Sampler
 from trainer import Settings, home_of, make_backbone, make_loader, read_arguments, save, train
 
 from augcache import CachedImages, Store
-from augcache.policies import Policy, policy_transforms
 from augcache.pseudo_labels import keys_of, label_recipe, read_labels, write_labels
+from augcache.training.policies import Policy, policy_transforms
 
 PUBLISHED = Settings(size=32, epochs=100, batch=64, optimizer="sgd", lr=0.1, weight_decay=0.0, warmup=0, cycles=4)
 

@@ -38,10 +38,10 @@ from trainer import (
 from transformers import Trainer, TrainingArguments
 
 from augcache import CachedImages, Recipe
-from augcache.policies import POLICIES, Policy, policy_transforms
-from augcache.resize import resize
+from augcache.building.resize import resize
 from augcache.sources import open_source
 from augcache.sources.json_stream import members
+from augcache.training.policies import POLICIES, Policy, policy_transforms
 
 PUBLISHED = Settings(size=64, epochs=100, batch=256, lr=0.3, weight_decay=1e-6, warmup=10)
 # 2017 names groups of mixed rank; 2021 names the kingdom.

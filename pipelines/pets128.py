@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from trainer import SAMPLES, Settings, home_of, make_backbone, make_loader, read_arguments, save, train, views_of
 
 from augcache import CachedImages, Recipe
-from augcache.policies import MEAN, POLICIES, STD
-from augcache.resize import resize
+from augcache.building.resize import resize
 from augcache.sources import ListFile, Masked
+from augcache.training.policies import MEAN, POLICIES, STD
 
 PUBLISHED = Settings(size=128, epochs=100, batch=256, lr=0.3, weight_decay=1e-6, warmup=10)
 FINE_TUNING = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "batch": 32, "warmup": 1, "cycles": 1}

@@ -16,7 +16,7 @@ from methods import METHODS, make_method
 from trainer import SAMPLES, Settings, few, home_of, make_backbone, make_loader, read_arguments, save, train
 
 from augcache import Recipe, build
-from augcache.policies import POLICIES, Policy, policy_views
+from augcache.training.policies import POLICIES, Policy, policy_views
 
 # On ImageNet with a ResNet-50; learning rates are for a batch of 256, by the linear rule where a paper's was larger.
 PUBLISHED = {

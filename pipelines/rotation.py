@@ -17,7 +17,7 @@ from torch import nn
 from trainer import SAMPLES, Settings, few, home_of, make_backbone, make_loader, read_arguments, save, train
 
 from augcache import Recipe, build
-from augcache.policies import POLICIES, Policy, policy_views
+from augcache.training.policies import POLICIES, Policy, policy_views
 
 PUBLISHED = Settings(epochs=100, batch=128, optimizer="sgd", lr=0.1, weight_decay=5e-4, warmup=0)
 

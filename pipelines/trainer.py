@@ -22,9 +22,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from augcache import CachedImages, Recipe, build
-from augcache.collate import Collate
-from augcache.policies import POLICIES, policy_views
-from augcache.store_path import store_path
+from augcache.storage.store_path import store_path
+from augcache.training.collate import Collate
+from augcache.training.policies import POLICIES, policy_views
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -11,7 +11,7 @@ import pytest
 import xxhash
 from PIL import Image
 
-from augcache import codec
+from augcache.records import codec
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -11,8 +11,9 @@ import pytest
 from conftest import write_picture
 from PIL import Image
 
-from augcache import Recipe, Store, build, codec, content_key
+from augcache import Recipe, Store, build, content_key
 from augcache.errors import RecipeError, SourceError, StoreError
+from augcache.records import codec
 
 TOY = Recipe("toy:toy")
 

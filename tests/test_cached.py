@@ -9,8 +9,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from augcache import CachedImages, HashedSaliencyDataset, Recipe, Store, build
+from augcache.building.resize import resize
 from augcache.errors import MissError, RecipeError, SourceError, StoreError
-from augcache.resize import resize
 
 SMALL = Recipe("resize", width=16, height=12)
 

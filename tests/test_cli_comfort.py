@@ -14,10 +14,10 @@ import pytest
 from conftest import write_picture
 
 from augcache import Store
-from augcache.report import Progress
-from augcache.running import running
-from augcache.runs import runs
-from augcache.words import duration_text, pace_text, short_path, size_text
+from augcache.progress import Progress
+from augcache.storage.progress_note import running
+from augcache.storage.runs import runs
+from augcache.text import duration_text, pace_text, short_path, size_text
 
 TESTS = Path(__file__).parent
 SLOW = ("--transform", "toy:slow", "-o", "seconds=0.2", "--workers", "1")
@@ -142,7 +142,7 @@ def test_shell_completion(shell, words, found):
     """Commands and options complete in each shell, by the line that the README names."""
     env = {**os.environ, "_AUGCACHE_COMPLETE": f"{shell}_complete", "COMP_WORDS": f"augcache {words}"}
     env["COMP_CWORD"] = words.split()[-1] if shell == "fish" else str(len(words.split()))
-    code = "import sys; sys.argv[0] = 'augcache'; from augcache.cli import main; main()"
+    code = "import sys; sys.argv[0] = 'augcache'; from augcache.cli.commands import main; main()"
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert found in re.split(r"[\s,]+", out.stdout)
     assert f"_AUGCACHE_COMPLETE={shell}_source" in (TESTS.parent / "README.md").read_text()

@@ -19,21 +19,22 @@ from conftest import write_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import augcache.console
-import augcache.export
-import augcache.frames
-import augcache.merge
-import augcache.page
-import augcache.preview
-import augcache.resize
-import augcache.upkeep
-import augcache.verify  # noqa: F401  # all of them: a user who may not read the sources can import none later
-from augcache import Recipe, Store, build, codec
-from augcache.cli import main
+import augcache.building.extract_frames
+import augcache.building.resize
+import augcache.cli.console
+import augcache.pages.preview
+import augcache.pages.report
+import augcache.upkeep.export
+import augcache.upkeep.merge
+import augcache.upkeep.prune
+import augcache.upkeep.verify  # noqa: F401  # all of them: a user who may not read the sources can import none later
+from augcache import Recipe, Store, build
+from augcache.cli.commands import main
 from augcache.errors import StoreError
-from augcache.keys import ContentKey
-from augcache.manifest import Failure, Source
-from augcache.store import Batch
+from augcache.images.keys import ContentKey
+from augcache.records import codec
+from augcache.storage.manifest import Failure, Source
+from augcache.storage.store import Batch
 
 TOY = Recipe("toy:toy")
 LONG = "x" * 5000
@@ -468,7 +469,7 @@ def test_ctrl_c_leaves_no_half_of_a_file(tmp_path):
 
 def test_streams_take_any_text():
     """The classes of stdout and stderr escape what their encoding lacks."""
-    from augcache.streams import _Stream
+    from augcache.cli.streams import _Stream
 
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     stream = _Stream(1, file, must=True)

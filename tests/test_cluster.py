@@ -11,11 +11,11 @@ from test_build import contents
 from test_frames import write_video
 
 from augcache import Recipe, Store, build
-from augcache.engines import WorkerError
+from augcache.building.engines import WorkerError
+from augcache.building.extract_frames import extract_frames
+from augcache.building.resize import resize
+from augcache.building.workers import open_pool
 from augcache.errors import BackendError
-from augcache.frames import extract_frames
-from augcache.resize import resize
-from augcache.workers import open_pool
 
 pytest.importorskip("psutil", reason="needs what `make test-cluster` installs")
 import clusters  # it needs psutil
@@ -247,7 +247,7 @@ def test_ray_by_its_client(cluster, tmp_path, pictures):
 def test_a_cluster_that_does_not_answer(pictures, tmp_path, monkeypatch):
     """One line that says what to start, and no store is made."""
     pytest.importorskip("distributed", reason="needs the extra 'dask': make test-cluster")
-    monkeypatch.setattr("augcache.engines.dask_cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("augcache.building.engines.dask_cluster.CONNECT_SECONDS", 1)
     scheduler = f"tcp://127.0.0.1:{clusters.free_port()}"
     with pytest.raises(BackendError, match="no Dask scheduler answers"):
         build(pictures, Recipe("toy:toy"), tmp_path / "s.augcache", backend="dask", scheduler=scheduler)

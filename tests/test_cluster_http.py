@@ -11,7 +11,7 @@ import time
 import pytest
 
 from augcache import Recipe, Store, build
-from augcache.sources import asking, remote
+from augcache.sources import remote, retries
 
 pytest.importorskip("aiohttp", reason="needs the extra 's3': make test-cluster")
 
@@ -61,8 +61,8 @@ def served(pictures, monkeypatch):
     )
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(asking, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(asking, "SILENCE", 0.5)
+    monkeypatch.setattr(retries, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(retries, "SILENCE", 0.5)
     remote._system.cache_clear()
     yield f"http://127.0.0.1:{server.server_address[1]}", plans
     server.shutdown()

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from augcache import codec
 from augcache.errors import CorruptError, RecipeError
+from augcache.records import codec
 
 dtypes = st.sampled_from([bool, np.uint8, np.uint16, np.int32, np.int64, np.float16, np.float32, np.float64])
 arrays = st.one_of(

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from augcache import collate
-from augcache.collate import FREE, SPARE, TAKEN, Collate
+from augcache.training import collate
+from augcache.training.collate import FREE, SPARE, TAKEN, Collate
 
 
 class Numbers(Dataset):

@@ -16,8 +16,8 @@ from test_frames import write_video
 
 import augcache
 from augcache import Recipe, build
-from augcache.frames import extract_frames
-from augcache.resize import resize
+from augcache.building.extract_frames import extract_frames
+from augcache.building.resize import resize
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SECTION = README.partition("\n## Python reference\n")[2].partition("\n## ")[0]

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augcache import Recipe, Store, build, codec
+from augcache import Recipe, Store, build
 from augcache.errors import RecipeError, SourceError, StoreError
-from augcache.export import export
-from augcache.keys import ContentKey
-from augcache.manifest import Source
-from augcache.store import Batch
-from augcache.views import render
+from augcache.images.keys import ContentKey
+from augcache.records import codec
+from augcache.storage.manifest import Source
+from augcache.storage.store import Batch
+from augcache.training.views import render
+from augcache.upkeep.export import export
 
 TOY = Recipe("toy:toy")
 
@@ -61,7 +62,7 @@ def test_segments_keep_the_index_map(store, tmp_path):
 
 def test_webdataset_shards(store, tmp_path, monkeypatch):
     """Tar shards hold a picture, a class index and a description under one key each, and are the same on every run."""
-    monkeypatch.setattr("augcache.export.SHARD_PICTURES", 4)
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 4)
     for name in ("one", "two"):
         export(store, tmp_path / name, format="webdataset", view="saliency")
     shards = sorted((tmp_path / "one").glob("*.tar"))
@@ -86,7 +87,7 @@ def test_webdataset_shards(store, tmp_path, monkeypatch):
 def test_parquet_has_the_columns_that_hugging_face_reads(store, tmp_path, monkeypatch):
     """Parquet files say that a column holds pictures and another classes; pixels and labels are right."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("augcache.export.SHARD_PICTURES", 4)
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 4)
     export(store, tmp_path / "out", format="parquet")
     files = sorted((tmp_path / "out").glob("*.parquet"))
     assert [file.name for file in files] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
@@ -112,8 +113,8 @@ def test_without_pyarrow_one_line_says_what_to_install(store, tmp_path, monkeypa
 @pytest.mark.parametrize("format", ["png", "webdataset"])
 def test_an_interrupted_export_is_finished_by_the_same_command(store, pictures, tmp_path, monkeypatch, format):
     """Killed in the middle, it leaves whole files; run again, it writes what is missing and keeps the rest."""
-    monkeypatch.setattr("augcache.export.SHARD_PICTURES", 2)
-    monkeypatch.setattr("augcache.export._TOGETHER", 2)
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 2)
+    monkeypatch.setattr("augcache.upkeep.export._TOGETHER", 2)
     whole, out = tmp_path / "whole", tmp_path / "out"
     export(store, whole, format=format)
     child = os.fork()
@@ -137,7 +138,7 @@ def test_shards_follow_a_store_that_grew(store, pictures, tmp_path, monkeypatch)
     """Shards number pictures by place, so new pictures make new shards, and none of the old ones stays."""
     from conftest import write_picture
 
-    monkeypatch.setattr("augcache.export.SHARD_PICTURES", 3)
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 3)
     export(store, tmp_path / "out", format="parquet") if _has_arrow() else pytest.skip("pyarrow is not installed")
     for seed in range(20, 24):
         write_picture(pictures / f"a/0{seed}.png", seed)
@@ -184,7 +185,7 @@ def test_labels_and_names_of_a_stranger_stay_inside_the_folder(tmp_path):
 
 def test_resized_copies_are_exported_as_they_are(pictures, tmp_path):
     """Copies come out with their own pixels, without a view being named."""
-    from augcache.resize import resize
+    from augcache.building.resize import resize
 
     store = Store(tmp_path / "s.augcache", "w")
     recipe = Recipe("resize", width=8, height=8)

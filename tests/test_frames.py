@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from augcache import HashedSaliencyDataset, Recipe, Store, VideoFrames, build, content_key
+from augcache.building.extract_frames import SUFFIXES, Videos, extract_frames, frames_of
+from augcache.building.spool import Spool
 from augcache.errors import RecipeError, SourceError, StoreError
-from augcache.frames import SUFFIXES, Videos, extract_frames, frames_of
-from augcache.spool import Spool
-from augcache.video import Sampling, decode
-from augcache.video_process import VideoBug
+from augcache.video.child_process import VideoBug
+from augcache.video.read import Sampling, decode
 
 
 def write_video(path, frames=30, size=(64, 48), seed=0, rate=10):
@@ -153,7 +153,7 @@ def test_a_fault_of_our_own_is_raised(videos, monkeypatch):
     def fails(*_):
         raise VideoBug("Traceback ...")
 
-    monkeypatch.setattr("augcache.frames.decode_isolated", fails)
+    monkeypatch.setattr("augcache.building.extract_frames.decode_isolated", fails)
     [item, *_] = Videos(videos)
     with pytest.raises(VideoBug):
         frames_of(Recipe("frame", every=10), 5.0, 1, None, item)
@@ -250,7 +250,7 @@ def test_other_stores_are_refused(pictures):
 
 def test_a_spool_gives_what_was_put_in(tmp_path, monkeypatch):
     """Many records go through a file, few through memory; both come out whole, and the file goes away."""
-    monkeypatch.setattr("augcache.spool.IN_MEMORY", 100)
+    monkeypatch.setattr("augcache.building.spool.IN_MEMORY", 100)
     spool = Spool(str(tmp_path))
     records = {bytes([n]) * 16: bytes([n]) * (30 + n) for n in range(20)}
     for key, data in records.items():

@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from test_store import RECIPES, key
 
-from augcache import Recipe, Store, codec, trust
+from augcache import Recipe, Store
 from augcache.errors import AugcacheError, CorruptError, StoreError
-from augcache.manifest import Failure, Source
-from augcache.merge import merge
-from augcache.store import Batch
-from augcache.upkeep import compact, prune
-from augcache.verify import verify
+from augcache.records import codec
+from augcache.storage import checked
+from augcache.storage.manifest import Failure, Source
+from augcache.storage.store import Batch
+from augcache.upkeep.merge import merge
+from augcache.upkeep.prune import compact, prune
+from augcache.upkeep.verify import verify
 
 PAGE = 4096
 SECONDS = 60  # a case that takes longer hangs
@@ -215,7 +217,7 @@ def damaged_in_place(path: Path, change) -> None:
     raw = bytearray(data.read_bytes())
     change(raw)
     data.write_bytes(raw)
-    trust.stamp(str(path), trust.state(str(data)))
+    checked.stamp(str(path), checked.state(str(data)))
 
 
 def test_a_damaged_key_is_an_error_and_no_miss(tmp_path):
@@ -292,7 +294,7 @@ def test_a_sound_file_is_checked_once(tmp_path, monkeypatch):
     make(tmp_path / "s.augcache", 100)
     shutil.copytree(tmp_path / "s.augcache", tmp_path / "copy.augcache")
     checks = []
-    from augcache import environment
+    from augcache.storage import environment
 
     check = environment.check_pages
     monkeypatch.setattr(environment, "check_pages", lambda path, meta: (checks.append(path), check(path, meta)))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from augcache.errors import SourceError
-from augcache.images import as_pixels, decode_views
+from augcache.images.decode import as_pixels, decode_views
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:

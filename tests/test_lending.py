@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augcache import HashedSaliencyDataset, Recipe, build
-from augcache.lending import KEPT, Lender
+from augcache.training.reused_memory import KEPT, Lender
 
 
 @settings(deadline=None)
@@ -109,9 +109,10 @@ def test_what_outlives_the_interpreter_says_nothing():
     """Samples that other modules still hold when the process ends print no error."""
     code = """
 import builtins, ctypes, sys, torch
-from augcache.lending import Lender
+from augcache.training.reused_memory import Lender
 lender = Lender()
-builtins.kept, torch.kept, sys.modules["augcache.lending"].kept = (torch.from_numpy(lender.empty((3,))) for _ in "abc")
+module = sys.modules["augcache.training.reused_memory"]
+builtins.kept, torch.kept, module.kept = (torch.from_numpy(lender.empty((3,))) for _ in "abc")
 ring = [torch.from_numpy(lender.empty((3,)))]
 ring.append(ring)
 """

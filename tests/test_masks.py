@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from augcache import CachedImages, Recipe, Store
+from augcache.building.resize import resize
 from augcache.errors import RecipeError
-from augcache.resize import resize
 from augcache.sources import Masked, open_source
 
 ORIENTATION = 0x0112

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from augcache import HashedSaliencyDataset, PaletteJitter, Recipe, SaliencyLookup, build
 from augcache.errors import AugcacheError, MissError, RecipeError, SourceError, StoreError
-from augcache.misses import PATIENCE
+from augcache.training.misses import PATIENCE
 
 TOY = Recipe("toy:toy")
 

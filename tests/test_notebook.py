@@ -6,7 +6,7 @@ import numpy as np
 from conftest import write_picture
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
-from augcache.resize import resize
+from augcache.building.resize import resize
 
 
 def test_reprs_tell_what_matters(pictures, tmp_path):

@@ -7,8 +7,8 @@ from conftest import REPOSITORY
 from test_pipelines_train import run
 
 from augcache import Recipe, Store, build
-from augcache.policies import Policy, policy_views
 from augcache.pseudo_labels import is_pseudo_label
+from augcache.training.policies import Policy, policy_views
 
 pytestmark = pytest.mark.usefixtures("pipelines")
 

@@ -9,15 +9,15 @@ from torch.utils.data import DataLoader
 from toy import toy
 
 from augcache import CachedImages, HashedSaliencyDataset, PaletteJitter, Recipe, Store, build
+from augcache.building.resize import resize
 from augcache.errors import AugcacheError, RecipeError
-from augcache.resize import resize
 
 pytest.importorskip("torchvision", reason="policies need torchvision, of the extra 'train'")
 
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from augcache.policies import POLICIES, Policy, policy_transforms, policy_views
+from augcache.training.policies import POLICIES, Policy, policy_transforms, policy_views
 
 TOY = Recipe("toy:toy")
 

@@ -11,10 +11,10 @@ from conftest import write_picture
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
 from augcache.errors import MissError, RecipeError
-from augcache.merge import merge
 from augcache.pseudo_labels import keys_of, label_recipe, read_labels, weights_digest, write_labels
-from augcache.upkeep import prune
-from augcache.verify import verify
+from augcache.upkeep.merge import merge
+from augcache.upkeep.prune import prune
+from augcache.upkeep.verify import verify
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from conftest import TORCHVISION_OPS
 from test_frames import write_video
 
-from augcache.cli import cli
+from augcache.cli.commands import cli
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(python|sh)\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)

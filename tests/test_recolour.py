@@ -5,10 +5,10 @@ from torch.utils.data import DataLoader
 
 from augcache import HashedSaliencyDataset, PaletteJitter, Recipe, build
 from augcache.errors import RecipeError, SourceError
-from augcache.jitter import Jitter
-from augcache.lending import Lender
-from augcache.recolour import collate_indexed, indexed
-from augcache.views import segments
+from augcache.training.jitter import Jitter
+from augcache.training.recolour import collate_indexed, indexed
+from augcache.training.reused_memory import Lender
+from augcache.training.views import segments
 
 
 @pytest.mark.parametrize("regions", [1, 2, 7, 300])

@@ -13,16 +13,17 @@ from conftest import forged, sealed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from augcache import HashedSaliencyDataset, Recipe, SaliencyLookup, Store, codec
-from augcache.cached import CachedImages
+from augcache import HashedSaliencyDataset, Recipe, SaliencyLookup, Store
 from augcache.errors import AugcacheError, CorruptError, RecipeError
-from augcache.export import export
-from augcache.keys import content_key
-from augcache.manifest import DECODED, Source
-from augcache.page import write_page
-from augcache.preview import write_sheet
-from augcache.store import Batch
-from augcache.verify import verify
+from augcache.images.keys import content_key
+from augcache.pages.preview import write_sheet
+from augcache.pages.report import write_page
+from augcache.records import codec
+from augcache.storage.manifest import DECODED, Source
+from augcache.storage.store import Batch
+from augcache.training.cached_images import CachedImages
+from augcache.upkeep.export import export
+from augcache.upkeep.verify import verify
 
 RECIPE = Recipe("toy:toy")
 IMAGE = np.zeros((20, 24, 3), np.uint8)

@@ -7,8 +7,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from augcache import Recipe, Store, build
+from augcache.building.extract_frames import Videos, extract_frames
 from augcache.errors import SourceError
-from augcache.frames import Videos, extract_frames
 from augcache.sources import as_local, asking
 
 TOY = Recipe("toy:toy")

@@ -15,15 +15,15 @@ from hypothesis.extra.numpy import arrays
 from test_frames import write_video
 
 from augcache import Recipe, Store, build, content_key
+from augcache.building.extract_frames import extract_frames
+from augcache.building.resize import resize
 from augcache.errors import CorruptError, StoreError
-from augcache.frames import extract_frames
-from augcache.manifest import Source, seal
-from augcache.merge import merge
-from augcache.page import write_page
-from augcache.resize import resize
-from augcache.runs import runs
-from augcache.store import Batch
-from augcache.verify import verify
+from augcache.pages.report import write_page
+from augcache.storage.manifest import Source, seal
+from augcache.storage.runs import runs
+from augcache.storage.store import Batch
+from augcache.upkeep.merge import merge
+from augcache.upkeep.verify import verify
 
 SCRIPT = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">.png"
 
@@ -123,7 +123,7 @@ def test_mistakes_are_said(store, tmp_path):
 
 def test_runs_are_noted_and_bounded(tmp_path, pictures, monkeypatch):
     """A run that computes leaves one note with its pace; one that finds all there leaves none; old ones make room."""
-    monkeypatch.setattr("augcache.runs.MOST_ROWS", 3)
+    monkeypatch.setattr("augcache.storage.runs.MOST_ROWS", 3)
     path = tmp_path / "s.augcache"
     for shift in (6, 5, 5, 4, 3):
         build(pictures, Recipe("toy:toy", shift=shift), path, workers=0)

@@ -13,15 +13,16 @@ import pytest
 from conftest import write_picture
 from PIL import Image
 
-from augcache import Recipe, Store, build, codec, content_key
+from augcache import Recipe, Store, build, content_key
+from augcache.building.ingest import Ingested, ingest
+from augcache.building.resize import resize
+from augcache.building.workers import open_pool
 from augcache.errors import RecipeError, SourceError
-from augcache.ingest import Ingested, ingest
-from augcache.manifest import Source
-from augcache.resize import resize
+from augcache.records import codec
 from augcache.sources import Folder
+from augcache.storage.manifest import Source
 from augcache.testing import check_transform
 from augcache.transforms.resize import decode_encoded, place
-from augcache.workers import open_pool
 
 SMALL = Recipe("resize", width=16, height=12)
 
@@ -312,9 +313,9 @@ def test_a_stopped_run_keeps_what_it_finished_and_goes_on(tmp_path, sign):
     path = tmp_path / "s.augcache"
     code = f"""
 import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})
-from augcache.ingest import ingest
+from augcache.building.ingest import ingest
 from augcache.sources import Folder
-from augcache.workers import open_pool
+from augcache.building.workers import open_pool
 from test_resize import SMALL, slowly
 with open_pool(workers=2) as pool:
     ingest(Folder({str(tmp_path / "p")!r}), SMALL, {str(path)!r}, slowly, pool)

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from augcache import HashedSaliencyDataset, Recipe, Store, build, codec
+from augcache import HashedSaliencyDataset, Recipe, Store, build
 from augcache.errors import CorruptError
-from augcache.fill import AT_ONCE, fill
-from augcache.run_length import LONGEST, WORTH, Runs, runs_of
-from augcache.views import segments, segments_image
+from augcache.records import codec
+from augcache.records.expand import AT_ONCE, fill
+from augcache.records.run_length import LONGEST, WORTH, Runs, runs_of
+from augcache.training.views import segments, segments_image
 
 # Runs around the lengths where the code takes another way: what is written at once, and what a byte holds.
 lengths = st.one_of(

@@ -17,14 +17,14 @@ from test_build import contents, counts
 from test_frames import write_video
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
-from augcache.batching import groups
-from augcache.engines import Part
+from augcache.building.batching import groups
+from augcache.building.engines import Part
+from augcache.building.extract_frames import Videos, extract_frames
+from augcache.building.resize import resize
+from augcache.building.workers import open_pool
 from augcache.errors import BackendError, SourceError
-from augcache.frames import Videos, extract_frames
-from augcache.merge import merge
-from augcache.resize import resize
 from augcache.sources import Annotated, Folder, ListFile, MapDataset, Masked, Sharded, open_source
-from augcache.workers import open_pool
+from augcache.upkeep.merge import merge
 
 TOY = Recipe("toy:toy")
 
@@ -71,7 +71,7 @@ def test_every_source_has_shares(pictures, tmp_path):
     for index in range(4):
         write_video(tmp_path / f"v/{index}.mp4", frames=10)
     copies = resize(pictures, Recipe("resize", width=8, height=8), tmp_path / "c.augcache", workers=0)
-    from augcache.stored import open_pictures
+    from augcache.sources.stored import open_pictures
 
     sources = [
         ListFile(tmp_path / "list.txt"),
@@ -324,7 +324,7 @@ class Engine:
 
 def test_workers_of_another_version_are_refused(monkeypatch):
     """Entries of two versions might differ, so the versions are compared before anything is computed."""
-    from augcache import workers
+    from augcache.building import workers
 
     class Other(Engine):
         def wait(self, _seconds):
@@ -340,7 +340,7 @@ def test_workers_of_another_version_are_refused(monkeypatch):
 
 def test_workers_that_do_not_see_the_pictures(pictures, tmp_path, monkeypatch):
     """One error, and not a failure for each picture."""
-    from augcache import batching, workers
+    from augcache.building import batching, workers
 
     class Here(Engine):
         def wait(self, _seconds):

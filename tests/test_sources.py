@@ -11,8 +11,8 @@ from conftest import write_picture
 from PIL import Image
 
 from augcache import CachedImages, Recipe, Store, build
+from augcache.building.resize import resize
 from augcache.errors import SourceError
-from augcache.resize import resize
 from augcache.sources import Annotated, ListFile, MadeDataset, MapDataset, Masked, Packed, json_stream, open_source
 
 SMALL = Recipe("resize", width=16, height=12)

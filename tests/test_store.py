@@ -16,11 +16,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from augcache import Recipe, Store, codec
+from augcache import Recipe, Store
 from augcache.errors import CorruptError, StoreError
-from augcache.keys import ContentKey
-from augcache.manifest import Failure, Source
-from augcache.store import Batch
+from augcache.images.keys import ContentKey
+from augcache.records import codec
+from augcache.storage.manifest import Failure, Source
+from augcache.storage.store import Batch
 
 RECIPES = [Recipe("toy:toy"), Recipe("toy:toy", shift=5)]
 
@@ -417,7 +418,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
 
     import lmdb
 
-    from augcache import environment
+    from augcache.storage import environment
 
     store = filled(tmp_path / "s.augcache")
     monkeypatch.setattr(

@@ -14,12 +14,12 @@ from conftest import write_picture
 from PIL import Image
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
+from augcache.building.extract_frames import Videos, extract_frames
+from augcache.building.resize import resize
 from augcache.errors import SourceError, StoreError
-from augcache.frames import Videos, extract_frames
-from augcache.resize import resize
 from augcache.sources import Annotated, Folder, ListFile, Packed, folder, open_regular, open_source, regular
-from augcache.store_path import store_path
-from augcache.verify import verify
+from augcache.storage.store_path import store_path
+from augcache.upkeep.verify import verify
 
 TOY = Recipe("toy:toy")
 SMALL = Recipe("resize", width=8, height=8)
@@ -177,7 +177,7 @@ def test_a_subfolder_that_may_not_be_read_is_one_failure(pictures, tmp_path, as_
     write_picture(pictures / "b/deep/9.png", 9)
     command = f"""
 from augcache import Recipe, Store, build
-from augcache.resize import resize
+from augcache.building.resize import resize
 for make, recipe in ((build, Recipe("toy:toy")), (resize, Recipe("resize", width=8, height=8))):
     report = make({str(pictures)!r}, recipe, make.__name__ + ".augcache", workers=0)
     print(report.computed + report.reused, report.failed)
@@ -202,7 +202,7 @@ def test_a_dataset_with_a_part_that_cannot_be_listed_is_refused(pictures, tmp_pa
     out = as_anybody(f"""
 from augcache import HashedSaliencyDataset
 from augcache.errors import SourceError
-from augcache.verify import verify
+from augcache.upkeep.verify import verify
 try:
     HashedSaliencyDataset({str(pictures)!r}, store="s.augcache")
 except SourceError as error:
@@ -225,7 +225,7 @@ def test_masks_that_cannot_be_listed(tmp_path, as_anybody):
         Image.fromarray(mask[..., 0]).save(tmp_path / f"m/{name}.png")
     command = """
 from augcache import Recipe, Store
-from augcache.resize import resize
+from augcache.building.resize import resize
 from augcache.sources import open_source
 recipe = Recipe("resize", width=8, height=8, masks=True)
 report = resize(open_source("p", masks="m"), recipe, "s.augcache", workers=0)

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_store import RECIPES, key, record
 
-from augcache import Recipe, Store, build, codec
+from augcache import Recipe, Store, build
 from augcache.errors import CorruptError, StoreError
-from augcache.manifest import Failure, Source
-from augcache.merge import merge
-from augcache.store import Batch
-from augcache.upkeep import compact, prune
-from augcache.verify import verify
+from augcache.records import codec
+from augcache.storage.manifest import Failure, Source
+from augcache.storage.store import Batch
+from augcache.upkeep.merge import merge
+from augcache.upkeep.prune import compact, prune
+from augcache.upkeep.verify import verify
 
 ELSEWHERE = Recipe.from_json('{"transform": "nowhere.to.be:found", "version": 3, "params": {"a": 1}}')
 PREAMBLE = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_upkeep import *\n"
@@ -146,7 +147,7 @@ def test_recompute_says_what_it_could_not_do(pictures, tmp_path):
 
 def test_recompute_of_resized_copies(pictures, tmp_path):
     """Copies, which are keyed by their own pixels, are computed again like everything else."""
-    from augcache.resize import resize
+    from augcache.building.resize import resize
 
     store = Store(tmp_path / "pictures.augcache", "w")
     resize(pictures, Recipe("resize", width=8, height=8), store, workers=0)
@@ -380,7 +381,7 @@ def test_compact_takes_apart_large_slabs_that_are_half_dead(tmp_path, monkeypatc
     """Slabs of an earlier release hold megabytes; what half of one took is given back though the rest is not small."""
     path = tmp_path / "s.augcache"
     with monkeypatch.context() as earlier:
-        earlier.setattr("augcache.tables.SLAB_BYTES", 1 << 22)
+        earlier.setattr("augcache.storage.tables.SLAB_BYTES", 1 << 22)
         store = fill(path, range(1000), size=1000, per=1000)
         for n in range(600):
             store.commit(RECIPES[0], Batch({key(n): codec.encode(noise(n, 1000))}), replace=True)

@@ -20,9 +20,9 @@ import pytest
 import video_variants
 
 from augcache.errors import AugcacheError, SourceError
-from augcache.video import Frame, Sampling, VideoError, decode
-from augcache.video_index import Run
-from augcache.video_process import VideoBug, VideoProcess, decode_isolated
+from augcache.video.child_process import VideoBug, VideoProcess, decode_isolated
+from augcache.video.index import Run
+from augcache.video.read import Frame, Sampling, VideoError, decode
 
 EVERY = Sampling(every=1)
 SAMPLINGS = [
@@ -353,7 +353,7 @@ def test_names_are_names(variant, tmp_path, monkeypatch):
 
 def test_importing_is_cheap():
     """A video library is loaded when a video is opened, not before."""
-    program = "import sys, augcache.video, augcache.video_process; print('av' in sys.modules)"
+    program = "import sys, augcache.video.read, augcache.video.child_process; print('av' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
 
@@ -476,8 +476,8 @@ class TestIsolation:
             "def popen(*a, **k):\n"
             "    started.append(real(*a, **k)); return started[-1]\n"
             "subprocess.Popen = popen\n"
-            "from augcache.video import Sampling\n"
-            "from augcache.video_process import VideoProcess\n"
+            "from augcache.video.read import Sampling\n"
+            "from augcache.video.child_process import VideoProcess\n"
             "process = VideoProcess(timeout=60, target='video_variants:faulty')\n"
             "for frame in process.decode(sys.argv[2], Sampling(every=1)):\n"
             "    if frame.index == 2:\n"

@@ -17,12 +17,13 @@ from conftest import worker_processes, write_picture
 from PIL import Image
 from test_build import contents, counts
 
-from augcache import Recipe, Store, build, memory, workers
-from augcache.engines import WorkerError
+from augcache import Recipe, Store, build
+from augcache.building import memory, workers
+from augcache.building.engines import WorkerError
+from augcache.building.resize import resize
+from augcache.building.workers import Large, open_pool
 from augcache.errors import RecipeError
-from augcache.resize import resize
 from augcache.sources import FileItem
-from augcache.workers import Large, open_pool
 
 TESTS = str(Path(__file__).parent)
 
@@ -121,7 +122,7 @@ def test_resize_takes_a_timeout_and_no_process_needs_workers(pictures, tmp_path)
 
 def test_silence_is_told_with_the_names(tmp_path, monkeypatch, capsys):
     """Where no result comes, the progress names the pictures that the workers are at, escaped."""
-    from augcache import console
+    from augcache.cli import console
 
     monkeypatch.setattr(workers, "SILENCE", 0.5)
     write_red(tmp_path / "p", [7, 100, 101])
@@ -195,7 +196,7 @@ class FaultyItem(FileItem):
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_fault_of_our_own_is_no_failure_of_a_picture(count):
     """What our code raises by mistake is raised here, with the worker's traceback."""
-    from augcache.build import hash_items
+    from augcache.building.build import hash_items
 
     def work(items):
         return hash_items(100, 100, items)

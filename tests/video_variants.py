@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from augcache.video import Frame, Sampling
+from augcache.video.read import Frame, Sampling
 
 LENGTH = 75
 VP8 = {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "80k", "deadline": "realtime", "cpu-used": "8"}

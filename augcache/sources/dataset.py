@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from augcache.errors import SourceError
-from augcache.foreign import call, not_to_stdout
-from augcache.images import MAX_PIXELS, as_pixels
+from augcache.images.decode import MAX_PIXELS, as_pixels
 from augcache.sources.items import ArrayItem, Item, Pictures, Views, check_size
+from augcache.user_code import call, not_to_stdout
 
 
 class MapDataset(Pictures):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from augcache.errors import SourceError
-from augcache.images import SUFFIXES, looks_like_picture
+from augcache.images.decode import SUFFIXES, looks_like_picture
 from augcache.paths import is_folder, is_there
 from augcache.sources.items import BrokenItem, FileItem, Pictures
 from augcache.sources.regular import open_regular

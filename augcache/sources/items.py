@@ -12,7 +12,7 @@ import xxhash
 from PIL import Image
 
 from augcache.errors import SourceError, TooLargeError
-from augcache.images import MAX_PIXELS, Least, Reduced, as_pixels, decode_small, decode_views
+from augcache.images.decode import MAX_PIXELS, Least, Reduced, as_pixels, decode_small, decode_views
 from augcache.sources.regular import read_regular
 from augcache.sources.remote import is_url, read_url
 

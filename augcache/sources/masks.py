@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.images import Least, Reduced, decode_labels, read_header, stored_size, turned
+from augcache.images.decode import Least, Reduced, decode_labels, read_header, stored_size, turned
 from augcache.sources.folder import Folder
 from augcache.sources.items import BrokenItem, FileItem, Pictures, Small
 from augcache.sources.regular import open_regular

@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.images import MAX_PIXELS
+from augcache.images.decode import MAX_PIXELS
 from augcache.paths import is_there
 from augcache.sources.annotations import file_item
 from augcache.sources.items import Item, Pictures, Views

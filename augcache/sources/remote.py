@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.sources import asking
-from augcache.sources.asking import ask, said
+from augcache.sources import retries
 from augcache.sources.regular import LARGEST
+from augcache.sources.retries import ask, said
 
 # The extra that brings what reads a kind of URL.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
@@ -67,7 +67,7 @@ def walk_url(root: str, wanted: Callable[[str, Callable[[], bytes]], bool]) -> l
     while pending:
         folder, prefix = pending.pop()
         try:
-            entries = ask(system, "ls", folder, detail=True, limit=asking.LISTING)
+            entries = ask(system, "ls", folder, detail=True, limit=retries.LISTING)
         except Exception as error:  # each file system raises errors of its own library
             if not prefix:
                 raise _not_listed(root, error) from error
@@ -104,7 +104,7 @@ def _if_wanted(
 
 def _head(system: Any, path: str) -> bytes:
     try:
-        return bytes(ask(system, "cat_file", path, start=0, end=16, limit=asking.PATIENCE))
+        return bytes(ask(system, "cat_file", path, start=0, end=16, limit=retries.PATIENCE))
     except FileNotFoundError:
         return b""  # it went while the rest was listed
     except Exception as error:  # each file system raises errors of its own library
@@ -117,7 +117,7 @@ def read_url(url: str, size: int = 0) -> bytes:
         raise SourceError(f"cannot be read: its {size} bytes are more than an image file has ({LARGEST})")
     system, path = _open(url)
     try:
-        data = bytes(ask(system, "cat_file", path, limit=asking.limit_of(size)))
+        data = bytes(ask(system, "cat_file", path, limit=retries.limit_of(size)))
     except FileNotFoundError as error:
         raise SourceError("cannot be read: no such object") from error
     except Exception as error:  # each file system raises errors of its own library
@@ -160,7 +160,7 @@ def as_local(path: str) -> Iterator[str]:
         local = os.path.join(folder, "file" + os.path.splitext(path)[1])
         system, remote = _open(path)
         try:
-            ask(system, "get_file", remote, local, limit=asking.PATIENCE, alive=partial(_size, local))
+            ask(system, "get_file", remote, local, limit=retries.PATIENCE, alive=partial(_size, local))
         except Exception as error:  # each file system raises errors of its own library
             raise SourceError(f"cannot be read: {said(error)}") from error
         yield local
@@ -195,10 +195,10 @@ def _patience(scheme: str) -> dict[str, Any]:
     if scheme in ("http", "https"):
         import aiohttp  # what fsspec reads these with
 
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=asking.SILENCE, sock_read=asking.SILENCE)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=retries.SILENCE, sock_read=retries.SILENCE)
         return {"client_kwargs": {"timeout": timeout}}
     if scheme in ("s3", "s3a"):
-        return {"config_kwargs": {"connect_timeout": asking.SILENCE, "read_timeout": asking.SILENCE}}
+        return {"config_kwargs": {"connect_timeout": retries.SILENCE, "read_timeout": retries.SILENCE}}
     return {}
 
 

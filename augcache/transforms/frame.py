@@ -1,4 +1,4 @@
-"""frame: which frames of a video, and at which size; what `augcache.frames` stores is keyed by it."""
+"""frame: which frames of a video, and at which size; what `augcache.building.extract_frames` stores is keyed by it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _validate(
     height: int,
     fit: str,
 ) -> None:
-    from augcache.video_sampling import Sampling
+    from augcache.video.sampling import Sampling
 
     for name, side in (("width", width), ("height", height)):
         if isinstance(side, bool) or not isinstance(side, int) or not 0 <= side <= LARGEST_SIDE:
@@ -57,14 +57,14 @@ def frame(
     height: int = 0,
     fit: str = "stretch",
 ) -> Record:
-    """Fit one frame, as `augcache.frames.extract_frames` has it from the video decoder.
+    """Fit one frame, as `augcache.building.extract_frames.extract_frames` has it from the video decoder.
 
     Parameters
     ----------
     image : ndarray
         uint8 (H, W, 3) RGB.
     every, seconds, keyframes, start, end, max_frames, anchors, gap
-        Which frames; see `augcache.video.Sampling`.
+        Which frames; see `augcache.video.read.Sampling`.
     width, height : int
         Of what is stored; 0 for the video's own size.
     fit : {"stretch", "crop", "pad"}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from augcache.errors import CorruptError, RecipeError
 from augcache.recipe import Record, transform
-from augcache.record_rules import check_encoded, check_pixels
+from augcache.records.rules import check_encoded, check_pixels
 
 FITS = ("stretch", "crop", "pad")
 FORMATS = ("raw", "webp", "jpeg")
@@ -175,7 +175,7 @@ def resize(
     height: int = 64,
     fit: str = "stretch",
     stored: str = "raw",
-    masks: bool | str = False,  # noqa: ARG001  # tells copies with masks from those without; `augcache.resize` adds them
+    masks: bool | str = False,  # noqa: ARG001  # tells copies with masks from those without; `augcache.building.resize` adds them
 ) -> Record:
     """Make a copy of fixed size.
 

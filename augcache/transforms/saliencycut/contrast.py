@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 from augcache.transforms.saliencycut.histogram import colour_distances, smooth, stretch
 from augcache.transforms.saliencycut.quantise import Quantised
 from augcache.transforms.saliencycut.regions import joint_histogram, label_runs, on_border, region_moments

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 from augcache.transforms.saliencycut.maxflow import FIELDS, SINK, TREE, steps
 from augcache.transforms.saliencycut.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 
 COMPONENTS = 5
 SMALLEST_SPLIT = 0.01 * 255**2  # variance below which a component is not split

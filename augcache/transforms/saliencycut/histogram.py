@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 from augcache.transforms.saliencycut.quantise import Quantised
 
 SMOOTHING = 0.25  # share of the colours that each one is averaged with

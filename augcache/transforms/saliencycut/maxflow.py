@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import uint64 as u64  # an index that cannot be negative spares the test for it, a fifth of the time
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 
 FIELDS = 16
 # Fields of a node. The first eight are the residual capacities to its neighbours; directions d and 7 - d are opposite.

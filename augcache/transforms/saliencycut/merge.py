@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 
 # An edge is one uint64: the bits of its weight, whose order is that of non-negative floats, then
 # 4 * pixel + direction. Unique, so that any sort keeps scan order among equal weights.

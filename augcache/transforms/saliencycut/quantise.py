@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 
 BINS = 12
 COLOURS = BINS**3

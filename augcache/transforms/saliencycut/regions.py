@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 
 BORDER_LIKELIHOOD = 0.4
 

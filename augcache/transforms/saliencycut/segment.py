@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from augcache.kernel import kernel
+from augcache.records.compiled import kernel
 from augcache.transforms.saliencycut.merge import merge
 
 SIGMA = 0.5

@@ -1,0 +1,1 @@
+"""What bytes look like: decoded pixels, and their content key."""

@@ -1,0 +1,1 @@
+"""What a record is as bytes: encoding, checksum, runs, and their expansion."""

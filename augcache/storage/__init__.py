@@ -1,0 +1,1 @@
+"""Where records live: one LMDB, its tables, and the rows in them."""

@@ -1,0 +1,1 @@
+"""What a trainer imports: datasets, look-up, views, palette jitter. All of torch is here."""

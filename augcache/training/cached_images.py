@@ -1,0 +1,158 @@
+"""CachedImages: the resized copies of a store as a torch data set. Imports torch, as `dataset` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from augcache.errors import CorruptError, RecipeError, SourceError
+from augcache.images.keys import KEY_BYTES, ContentKey
+from augcache.recipe import Recipe
+from augcache.sources.stored import lists_pictures
+from augcache.storage.choose_recipe import choose
+from augcache.storage.store import Store
+from augcache.training.output_forms import OUTPUTS, as_output
+from augcache.transforms.resize import pixels
+
+TARGETS = ("label", "mask", "both")
+
+
+class CachedImages(Dataset[Any]):
+    """Pictures, masks and labels of resized copies, from the store alone, in manifest order.
+
+    Parameters
+    ----------
+    store : path-like or Store
+        A store that `augcache resize` made.
+    recipe : Recipe or str, optional
+        Which copies, or the start of their recipe's digest; needed where the store holds several.
+    transform : callable, optional
+        Applied to each picture.
+    output : {"pil", "array", "tensor"}
+        Type of a picture: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor. A mask is then a PIL image of
+        mode L, a uint8 (H, W) array or a uint8 (H, W) tensor.
+    target : {"label", "mask", "both"}
+        Items are ``(image, label)``, ``(image, mask)`` or ``(image, (label, mask))``.
+
+    Attributes
+    ----------
+    classes : list of str
+        Sorted class names; numbers in the order of their values where they came from a data set of no files.
+    targets : list of int
+        Class index of each item.
+
+    Raises
+    ------
+    StoreError
+        If there is no such store or recipe.
+    SourceError
+        If masks are asked for and the copies have none.
+
+    Notes
+    -----
+    Pickles as the store's path and the list of keys; safe with fork and spawn workers, and while another process
+    writes to the store. A DataLoader gets a batch in one read transaction.
+
+    Examples
+    --------
+    >>> picture, label = CachedImages("pictures.augcache")[0]
+    >>> picture.size, label
+    ((16, 16), 0)
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | Store,
+        recipe: Recipe | str | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        *,
+        output: str = "pil",
+        target: str = "label",
+    ) -> None:
+        for name, value, choices in (("output", output, OUTPUTS), ("target", target, TARGETS)):
+            if value not in choices:
+                raise RecipeError(f"{name}={value!r}: give one of {', '.join(choices)}")
+        self.store = opened = store if isinstance(store, Store) else Store(store)
+        self.recipe = choose(opened, recipe, lambda each: lists_pictures(opened, each), "resized copies")
+        self.transform, self.output, self.target = transform, output, target
+        keys, labels, self.classes = _read_manifest(opened, self.recipe)
+        # Two flat arrays: a list of millions of objects would be copied page by page into every forked worker.
+        self._keys = np.frombuffer(keys, np.dtype((np.void, KEY_BYTES)))
+        self._labels = labels
+        if target != "label" and "mask" not in self._record(0):
+            raise SourceError(
+                f"{opened.path}: these copies have no masks; make them with 'augcache resize --masks DIR'"
+            )
+
+    @property
+    def targets(self) -> list[int]:
+        """Class index of each item."""
+        return self._labels.tolist()  # type: ignore[no-any-return]  # ints
+
+    @property
+    def names(self) -> list[str]:
+        """Source name of each item: a path relative to the folder that was resized."""
+        return [row.name for row in self.store.sources(self.recipe.digest)]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} pictures")  # ends a plain for loop
+        return self._item(index, self._record(index))
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
+        """Give a batch, as a DataLoader asks for it; its records are read in one transaction."""
+        keys = [self.key(index) for index in indices]
+        records = self.store.get_many(self.recipe, keys)
+        return [self._item(index, self._found(record, index)) for index, record in zip(indices, records, strict=True)]
+
+    def key(self, index: int) -> ContentKey:
+        """Content key of an item's picture, under which whatever is computed from it is found."""
+        return ContentKey(self._keys[index].tobytes())
+
+    def _record(self, index: int) -> Mapping[str, np.ndarray]:
+        return self._found(self.store.get(self.recipe, self.key(index)), index)
+
+    def _found(self, record: Mapping[str, np.ndarray] | None, index: int) -> Mapping[str, np.ndarray]:
+        if record is None:
+            raise CorruptError(
+                f"{self.store.path}: item {index} (key {self.key(index).hex()}) has a manifest row and no record; "
+                "was its recipe pruned? Run 'augcache resize' again"
+            )
+        return record
+
+    def _item(self, index: int, record: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
+        picture: Any = as_output(pixels(record), self.output)
+        if self.transform is not None:
+            picture = self.transform(picture)
+        label = int(self._labels[index])
+        if self.target == "label":
+            return picture, label
+        mask = as_output(record["mask"], self.output)
+        return picture, mask if self.target == "mask" else (label, mask)
+
+    def __repr__(self) -> str:
+        return f"CachedImages({str(self.store.path)!r}, {len(self)} pictures of {len(self.classes)} classes)"
+
+
+def _read_manifest(store: Store, recipe: Recipe) -> tuple[bytearray, np.ndarray, list[str]]:
+    """Keys one after the other, the class index of each, and the class names."""
+    keys, numbers, seen, of_files = bytearray(), [], dict[str, int](), False
+    for row in store.sources(recipe.digest):
+        keys += row.key
+        numbers.append(seen.setdefault(row.label, len(seen)))
+        of_files = of_files or row.mtime_ns != 0
+    if not keys:
+        raise SourceError(f"{store.path}: recipe {recipe.digest.hex()[:8]} has no copies; run 'augcache resize'")
+    counted = not of_files and all(label.isdecimal() for label in seen)
+    classes = sorted(seen, key=int) if counted else sorted(seen)
+    ranks = np.empty(len(seen), np.int32)
+    for rank, label in enumerate(classes):
+        ranks[seen[label]] = rank
+    return keys, ranks[np.array(numbers, np.int32)], classes
