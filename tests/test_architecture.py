@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "augcache"
 
 # Packages and single modules, from the ground up: each imports only from those before it.
 ORDER = [
-    "_version", "errors", "text", "progress", "paths", "whole_file", "extras", "user_code", "records", "images", "video",
-    "recipe", "transforms", "storage", "sources", "building", "testing", "training", "pages", "pseudo_labels", "upkeep",
-    "cli", "__main__", "__init__",
+    "_version", "errors", "text", "progress", "paths", "whole_file", "extras", "user_code", "records", "images",
+    "video", "recipe", "transforms", "storage", "sources", "building", "testing", "training", "pages", "pseudo_labels",
+    "upkeep", "cli", "__main__", "__init__",
 ]  # fmt: skip  # a list of names
 ONLY_IN = {
     "torch": {"training"},
@@ -47,6 +47,9 @@ def imports(path: Path) -> set[str]:
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 IMPORTS = {path: imports(path) for path in FILES}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
+}
 
 
 def test_imports_point_down():
@@ -62,6 +65,26 @@ def test_imports_point_down():
             if other in rank and rank[other] > rank[own]:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert not wrong
+
+
+def test_no_modules_import_each_other():
+    """There is no circle of imports, not inside a package either."""
+    needs = {
+        module: {found for name in IMPORTS[path] if (found := named(name)) and found != module}
+        for module, path in MODULES.items()
+        if module != "augcache"
+    }
+    done: set[str] = set()
+    while needs:
+        free = {module for module, wanted in needs.items() if wanted - {"augcache"} <= done}
+        assert free, f"these import each other: {sorted(needs)}"
+        done |= free
+        needs = {module: wanted for module, wanted in needs.items() if module not in free}
+
+
+def named(name: str) -> str | None:
+    """Module that an import means: itself, or the one that a function or class comes from."""
+    return name if name in MODULES else name.rpartition(".")[0] if name.rpartition(".")[0] in MODULES else None
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

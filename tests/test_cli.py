@@ -166,7 +166,7 @@ def test_progress_is_live_on_a_terminal(pictures):
 def test_help_is_quick_and_loads_no_torch():
     """augcache --help imports neither torch nor cv2, numba or joblib."""
     code = (
-        "import sys\nfrom augcache.cli.commands import main\nsys.argv = ['augcache', '--help']\n"
+        "import sys\nfrom augcache.cli.main import main\nsys.argv = ['augcache', '--help']\n"
         "try: main()\nexcept SystemExit as stop: assert stop.code == 0\n"
         "heavy = {'torch', 'cv2', 'numba', 'joblib', 'av', 'rich'} & set(sys.modules)\nassert not heavy, heavy"
     )

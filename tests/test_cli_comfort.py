@@ -142,7 +142,7 @@ def test_shell_completion(shell, words, found):
     """Commands and options complete in each shell, by the line that the README names."""
     env = {**os.environ, "_AUGCACHE_COMPLETE": f"{shell}_complete", "COMP_WORDS": f"augcache {words}"}
     env["COMP_CWORD"] = words.split()[-1] if shell == "fish" else str(len(words.split()))
-    code = "import sys; sys.argv[0] = 'augcache'; from augcache.cli.commands import main; main()"
+    code = "import sys; sys.argv[0] = 'augcache'; from augcache.cli.main import main; main()"
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert found in re.split(r"[\s,]+", out.stdout)
     assert f"_AUGCACHE_COMPLETE={shell}_source" in (TESTS.parent / "README.md").read_text()

@@ -29,7 +29,7 @@ import augcache.upkeep.merge
 import augcache.upkeep.prune
 import augcache.upkeep.verify  # noqa: F401  # all of them: a user who may not read the sources can import none later
 from augcache import Recipe, Store, build
-from augcache.cli.commands import main
+from augcache.cli.main import main
 from augcache.errors import StoreError
 from augcache.images.keys import ContentKey
 from augcache.records import codec

@@ -11,7 +11,7 @@ from test_build import contents
 from test_frames import write_video
 
 from augcache import Recipe, Store, build
-from augcache.building.engines import WorkerError
+from augcache.building.engines.engine import WorkerError
 from augcache.building.extract_frames import extract_frames
 from augcache.building.resize import resize
 from augcache.building.workers import open_pool

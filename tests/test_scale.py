@@ -18,7 +18,7 @@ from test_frames import write_video
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
 from augcache.building.batching import groups
-from augcache.building.engines import Part
+from augcache.building.engines.engine import Part
 from augcache.building.extract_frames import Videos, extract_frames
 from augcache.building.resize import resize
 from augcache.building.workers import open_pool

@@ -19,7 +19,7 @@ from test_build import contents, counts
 
 from augcache import Recipe, Store, build
 from augcache.building import memory, workers
-from augcache.building.engines import WorkerError
+from augcache.building.engines.engine import WorkerError
 from augcache.building.resize import resize
 from augcache.building.workers import Large, open_pool
 from augcache.errors import RecipeError

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from augcache._version import __version__
 from augcache.building import memory
-from augcache.building.engines import Engine, open_engine
+from augcache.building.engines import open_engine
+from augcache.building.engines.engine import Engine
 from augcache.errors import BackendError, RecipeError, TooLargeError
 from augcache.user_code import not_to_stdout, same_folder
 

@@ -25,15 +25,12 @@ from augcache.cli.common import (
     timeout_option,
     verbose_option,
 )
-from augcache.cli.main import main
 from augcache.cli.upkeep import COMMANDS
 from augcache.extras import check_opencv
 from augcache.recipe import Recipe
 from augcache.sources import MadeDataset, Pictures
 from augcache.sources.stored import open_pictures
 from augcache.storage.store_path import store_path
-
-__all__ = ["cli", "main"]
 
 _building = stacked(
     click.argument("src", metavar="SRC", required=False, type=PATH),

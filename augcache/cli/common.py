@@ -16,7 +16,7 @@ import click
 
 from augcache.building.build_report import Report
 from augcache.building.engines import BACKENDS
-from augcache.cli.main import INTERRUPTED, OK, SOME_FAILED, say
+from augcache.cli.exit_codes import INTERRUPTED, OK, SOME_FAILED, say
 from augcache.progress import Progress
 from augcache.recipe import Recipe
 from augcache.text import date_text, duration_text, pace_text, printable, short_path, size_text

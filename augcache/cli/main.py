@@ -13,14 +13,12 @@ import traceback
 from typing import TYPE_CHECKING
 
 from augcache.cli import streams
+from augcache.cli.exit_codes import BUG, ERROR, INTERRUPTED, OK, USAGE, say
 from augcache.errors import AugcacheError
 from augcache.extras import broken_import
-from augcache.text import printable
 
 if TYPE_CHECKING:
     import click
-
-OK, ERROR, USAGE, BUG, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 # What a machine may be short of, in a call that names no file.
 _SHORT = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
@@ -44,11 +42,6 @@ def _leave_script_folder() -> None:
     if not sys.flags.safe_path and sys.path[:1] in ([""], [script]):
         del sys.path[0]
     os.environ["PYTHONSAFEPATH"] = "1"
-
-
-def say(text: str) -> None:
-    """Print a message on stderr, in one line."""
-    print(printable(text), file=sys.stderr)
 
 
 def _run() -> int:

@@ -20,7 +20,7 @@ from augcache.cli.common import (
     tell_json,
     watched,
 )
-from augcache.cli.main import ERROR, OK, SOME_FAILED, say
+from augcache.cli.exit_codes import ERROR, OK, SOME_FAILED, say
 from augcache.extras import check_opencv
 from augcache.storage.progress_note import running, running_text
 from augcache.storage.store import Store

@@ -21,7 +21,7 @@ import numpy as np
 import xxhash
 from PIL import Image
 
-from augcache.building.engines import cpu_count
+from augcache.building.engines.engine import cpu_count
 from augcache.errors import RecipeError, SourceError, StoreError
 from augcache.images.keys import content_key
 from augcache.progress import Progress

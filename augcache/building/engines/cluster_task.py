@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from augcache.building.engines import Function
+from augcache.building.engines.engine import Function
 from augcache.building.engines.process_worker import run_one
 
 

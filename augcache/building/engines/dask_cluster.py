@@ -17,8 +17,8 @@ from typing import Any
 from distributed import Client, Future, KilledWorker, get_worker
 from distributed.worker import thread_state
 
-from augcache.building.engines import Function, Part, WorkerError
 from augcache.building.engines.cluster_task import Answer, work
+from augcache.building.engines.engine import Function, Part, WorkerError
 from augcache.errors import BackendError
 
 CONNECT_SECONDS = 10

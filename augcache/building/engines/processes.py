@@ -21,7 +21,7 @@ from typing import Any
 
 import cloudpickle
 
-from augcache.building.engines import Function, Part, WorkerError, cpu_count
+from augcache.building.engines.engine import Function, Part, WorkerError, cpu_count
 from augcache.building.engines.process_worker import BUG, LENGTH, READY, REFUSED, RESULT
 from augcache.errors import BackendError
 

@@ -17,8 +17,8 @@ import ray
 from ray import exceptions
 from ray.util import client
 
-from augcache.building.engines import Function, Part, WorkerError
 from augcache.building.engines.cluster_task import Answer, work
+from augcache.building.engines.engine import Function, Part, WorkerError
 from augcache.errors import BackendError
 
 # A task's own worker or machine is gone, whatever the reason.
