@@ -28,6 +28,9 @@ demo: $(BIN)/.installed  ## build the saliency store of the sample pictures; dra
 test: $(BIN)/.installed lint types  ## lint, types and tests
 	$(BIN)/python -m pytest -n 2
 
+test-slow: $(BIN)/.installed  ## the tests that take ten seconds or more
+	$(BIN)/python -m pytest -n 2 -m slow
+
 lint: $(BIN)/.installed  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -97,4 +100,4 @@ hooks: $(BIN)/.installed  ## run lint and types before every commit, by pre-comm
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) $(CLUSTER) .venv-uv .venv-newest-* .venv-lowest-* demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test lint types golden test-pipelines test-cluster test-package bench hooks clean
+.PHONY: help install demo test test-slow lint types golden test-pipelines test-cluster test-package bench hooks clean

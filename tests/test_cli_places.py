@@ -179,6 +179,7 @@ def test_streams_that_are_full_closed_or_gone(store, line, status, message):
     assert (store / "data.mdb").read_bytes() == before  # a closed number is not the store's by then
 
 
+@pytest.mark.slow
 def test_any_encoding_and_width(store, pictures):
     """ASCII terminals get escapes, narrow ones all of it."""
     (pictures / "a/bild_ä.png").write_text("no picture")
@@ -246,6 +247,7 @@ def test_parameters_and_provenance_of_a_stranger_are_escaped(tmp_path):
 # -- what is imported ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_modules_of_the_current_folder_do_not_run(store, tmp_path):
     """Whatever lies beside a stranger's store, no command runs it; --transform finds it last, in the workers too."""
     for name in ("cv2", "numpy", "lmdb", "rich", "json", "joblib", "numba", "click", "logging", "toy2"):
@@ -266,6 +268,7 @@ def test_modules_of_the_current_folder_do_not_run(store, tmp_path):
     assert not (tmp_path / "taken").exists()
 
 
+@pytest.mark.slow
 def test_a_store_chooses_no_code(store, tmp_path):
     """verify --recompute imports only what is installed or named, and says what it has left out."""
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w').write('x')\n")

@@ -71,6 +71,7 @@ def test_batches_that_are_kept_stay_as_they_are():
                 break
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
 def test_epochs_leave_no_shared_memory_behind(strategy):
     """However torch shares memory, what the workers of an epoch had is gone once they and their batches are."""

@@ -153,7 +153,7 @@ def test_a_miss_is_an_error_the_original_or_computed(built, tmp_path):
     with pytest.raises(MissError, match="before any crop, resize or colour change"):
         SaliencyLookup(store)(image)
     assert SaliencyLookup(store, on_miss="original")(image) is image
-    computed = SaliencyLookup(store, on_miss="compute", jitter=None)(image)
+    computed = SaliencyLookup(store, recipe=Recipe("toy:toy"), on_miss="compute", jitter=None)(image)
     assert np.array_equal(computed, toy(image)["palette"][toy(image)["labels"]])
 
 

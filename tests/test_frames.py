@@ -159,6 +159,7 @@ def test_a_fault_of_our_own_is_raised(videos, monkeypatch):
         frames_of(Recipe("frame", every=10), 5.0, 1, None, item)
 
 
+@pytest.mark.slow
 def test_a_large_frame(tmp_path):
     """One of 8K comes through at native size, as it is decoded."""
     path = tmp_path / "large.mkv"

@@ -163,6 +163,7 @@ def test_nothing_outlives_a_parent_that_is_killed(how, tmp_path):
     assert [name for name in os.listdir("/dev/shm") if str(parent) in name] == []
 
 
+@pytest.mark.slow
 def test_what_a_build_has_finished_outlives_any_kill(tmp_path):
     """kill -9 of the parent alone at several moments: what was committed stays, and the same command ends the job."""
     for index in range(60):

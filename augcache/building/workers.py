@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from augcache._version import __version__
 from augcache.building import memory
 from augcache.building.engines import open_engine
-from augcache.building.engines.engine import Engine
+from augcache.building.engines.engine import Engine, Part
 from augcache.errors import BackendError, RecipeError, TooLargeError
 from augcache.user_code import not_to_stdout, same_folder
 
@@ -152,6 +152,14 @@ class _Lost:
     jobs: list[Any] = field(default_factory=list)
     how: str = ""
 
+    def sift(self, part: Part, rest: list[Any]) -> list[Any]:
+        """Keep those of a part's jobs that may have taken its worker down; returns the others."""
+        if not part.lost:
+            return rest
+        self.how = part.lost
+        self.jobs += rest[: part.suspects]
+        return rest[part.suspects :]
+
     def take(self) -> list[Any]:
         jobs, self.jobs = self.jobs, []
         return jobs
@@ -184,10 +192,7 @@ def _fly(
             results = part.results
             if part.is_overdue:
                 done, rest, results = [*done, rest[0]], rest[1:], [*results, Crash(late)]
-            if part.lost:
-                lost.how = part.lost
-                lost.jobs += rest[: part.suspects]
-                rest = rest[part.suspects :]
+            rest = lost.sift(part, rest)
             if rest and part.is_back:
                 again.append(rest)
             elif rest:

@@ -113,12 +113,13 @@ def write_page(
 
 def _page(title: str, data: dict[str, Any]) -> str:
     """Fill the template in. What a store says reaches the page as data alone, never as markup or script."""
-    parts = {name: resources.files(__name__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")}
+    files = resources.files("augcache.pages")
+    parts = {name: files.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")}
     script = parts["page.js"]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # "<" in a JSON string may be written so, and then nothing in it can close the element that it stands in.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    page = resources.files(__name__).joinpath("page.html").read_text("utf-8")
+    page = files.joinpath("page.html").read_text("utf-8")
     for name, value in (
         ("TITLE", html.escape(title.encode("utf-8", "replace").decode())),
         ("DIGEST", digest),
