@@ -15,11 +15,29 @@ class AugcacheError(Exception):
 
 
 class RecipeError(AugcacheError):
-    """A transform cannot be found, or a parameter is unknown or out of range."""
+    """A transform cannot be found, or a parameter is unknown or out of range.
+
+    Examples
+    --------
+    >>> try:
+    ...     Recipe("saliencycut", colour="red")
+    ... except RecipeError as error:
+    ...     print("colour" in str(error))
+    True
+    """
 
 
 class SourceError(AugcacheError):
-    """A folder, file, data set or item cannot be read as pictures."""
+    """A folder, file, data set or item cannot be read as pictures.
+
+    Examples
+    --------
+    >>> try:
+    ...     build("nowhere", Recipe("saliencycut"))
+    ... except SourceError as error:
+    ...     print(str(error).startswith("nowhere: "))
+    True
+    """
 
 
 class TooLargeError(SourceError):
@@ -31,16 +49,49 @@ class TooLargeError(SourceError):
 
 
 class StoreError(AugcacheError):
-    """A store cannot be opened, read or written."""
+    """A store cannot be opened, read or written.
+
+    Examples
+    --------
+    >>> try:
+    ...     Store("pictures")
+    ... except StoreError as error:
+    ...     print(error)
+    pictures: not an augcache store; the store of this folder is pictures.augcache
+    """
 
 
 class CorruptError(StoreError):
-    """Bytes in a store are not what was written there."""
+    """Bytes in a store are not what was written there.
+
+    Examples
+    --------
+    >>> issubclass(CorruptError, StoreError)
+    True
+    """
 
 
 class MissError(AugcacheError):
-    """A picture has no entry in the store."""
+    """A picture has no entry in the store.
+
+    Examples
+    --------
+    >>> try:
+    ...     SaliencyLookup("pictures.augcache")(np.zeros((9, 9, 3), np.uint8))
+    ... except MissError as error:
+    ...     print(error)
+    this picture ...
+    """
 
 
 class BackendError(AugcacheError):
-    """An engine (Dask, Ray) is not installed, not to be reached, or went away; what was committed stays."""
+    """An engine (Dask, Ray) is not installed, not to be reached, or went away; what was committed stays.
+
+    Examples
+    --------
+    >>> try:
+    ...     build("pictures", Recipe("saliencycut"), workers=0, timeout=1)
+    ... except BackendError as error:
+    ...     print(error)
+    workers 0 works in this process, which cannot end itself: leave out the timeout
+    """

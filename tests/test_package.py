@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-IN_PACKAGE = {"augcache/py.typed", "augcache/page/page.html", "augcache/page/page.css", "augcache/page/page.js"}
+IN_PACKAGE = {"augcache/py.typed", "augcache/pages/page.html", "augcache/pages/page.css", "augcache/pages/page.js"}
 
 
 def run(*command, **options):

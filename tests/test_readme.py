@@ -18,7 +18,7 @@ from augcache.cli.commands import cli
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(python|sh)\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-NEEDS_TORCHVISION = re.compile(r"augcache\.policies|output=\"masks\"")
+NEEDS_TORCHVISION = re.compile(r"policy_views|output=\"masks\"")
 START, END = "<!-- help -->\n", "<!-- /help -->"
 
 

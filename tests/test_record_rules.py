@@ -17,7 +17,7 @@ from augcache import HashedSaliencyDataset, Recipe, SaliencyLookup, Store
 from augcache.errors import AugcacheError, CorruptError, RecipeError
 from augcache.images.keys import content_key
 from augcache.pages.preview import write_sheet
-from augcache.pages.report import write_page
+from augcache.pages.report import write_report
 from augcache.records import codec
 from augcache.storage.manifest import DECODED, Source
 from augcache.storage.store import Batch
@@ -124,7 +124,7 @@ def read_all(store: Store, folder: Path) -> list[str]:
     steps.append(lambda: _each(CachedImages(path, RECIPE)))
     steps.append(lambda: export(path, folder / "image", view="image"))
     steps.append(lambda: verify(path))
-    steps.append(lambda: write_page(store, folder / "r.html"))
+    steps.append(lambda: write_report(store, folder / "r.html"))
     steps.append(lambda: write_sheet(store, folder / "s.png"))
     seen = []
     for step in steps:

@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from augcache import Recipe, Store, build
 from augcache.building.extract_frames import Videos, extract_frames
 from augcache.errors import SourceError
-from augcache.sources import as_local, asking
+from augcache.sources import as_local, retries
 
 TOY = Recipe("toy:toy")
 
@@ -68,7 +68,7 @@ def system(pictures, monkeypatch):
     for name in ("plans", "asked"):
         monkeypatch.setattr(Unsteady, name, type(getattr(Unsteady, name))())
     for name, value in (("FIRST_WAIT", 0.01), ("PATIENCE", 0.3), ("LISTING", 0.3), ("UNKNOWN", 0.3)):
-        monkeypatch.setattr(asking, name, value)
+        monkeypatch.setattr(retries, name, value)
     opened = fsspec.filesystem("unsteady")
     opened.store.clear()
     for path in pictures.rglob("*.png"):

@@ -18,7 +18,7 @@ from augcache import Recipe, Store, build, content_key
 from augcache.building.extract_frames import extract_frames
 from augcache.building.resize import resize
 from augcache.errors import CorruptError, StoreError
-from augcache.pages.report import write_page
+from augcache.pages.report import write_report
 from augcache.storage.manifest import Source, seal
 from augcache.storage.runs import runs
 from augcache.storage.store import Batch
@@ -54,7 +54,7 @@ def data(path: Path) -> dict:
 def test_totals_and_distributions_are_over_all_records(store, tmp_path):
     """A page that draws 10 of 60 pictures counts all 60, lists the failure with its reason, and says when and with
     what it was made."""
-    page = data(Path(write_page(store, tmp_path / "r.html", count=10)))
+    page = data(Path(write_report(store, tmp_path / "r.html", count=10)))
     [recipe] = page["recipes"]
     assert (recipe["total"], recipe["shown"], len(page["cards"])) == (60, 10, 10)
     bars = {each["title"]: sum(bar[1] for bar in each["bars"]) for each in recipe["distributions"]}
@@ -62,7 +62,7 @@ def test_totals_and_distributions_are_over_all_records(store, tmp_path):
         ("Salient area", "Regions per picture", "Time per item", "Bytes per record", "Pictures per class"), 60
     )
     record = store.get(Recipe("toy:toy"), content_key(write_picture(tmp_path / "0.png", 0)))
-    whole = data(Path(write_page(store, tmp_path / "r.html")))
+    whole = data(Path(write_report(store, tmp_path / "r.html")))
     [card] = [card for card in whole["cards"] if card["name"] == "a/00.png"]
     assert card["area"] == pytest.approx(float(record["cut"].mean()), abs=1e-4)
     [failure] = page["failures"]
@@ -73,7 +73,7 @@ def test_totals_and_distributions_are_over_all_records(store, tmp_path):
 
 def test_the_page_is_of_bounded_size(store, tmp_path):
     """A page grows with the pictures that it draws, by about 10 KB each, and not with the store."""
-    small, large = (Path(write_page(store, tmp_path / f"{n}.html", count=n)).stat().st_size for n in (10, 40))
+    small, large = (Path(write_report(store, tmp_path / f"{n}.html", count=n)).stat().st_size for n in (10, 40))
     assert (large - small) / 30 < 12_000
     assert small < 150_000
 
@@ -85,7 +85,7 @@ def test_every_status_is_drawn(tmp_path, pictures):
     store = Store(path, "w")
     record = dict(store.get(recipe, next(store.keys(recipe))))
     store.put(recipe, content_key(np.zeros((1, 1, 3), np.uint8)), {**record, "status": np.array("no-salient-region")})
-    page = data(Path(write_page(store, tmp_path / "r.html", count=4)))
+    page = data(Path(write_report(store, tmp_path / "r.html", count=4)))
     assert {card["status"] for card in page["cards"]} == {"ok", "no-salient-region"}
 
 
@@ -114,11 +114,11 @@ def test_copies_frames_and_any_other_records(tmp_path, pictures, folder, run_cli
 def test_mistakes_are_said(store, tmp_path):
     """A place that cannot be written, a recipe that is not there and an empty store are one clear line each."""
     with pytest.raises(StoreError, match="cannot be written"):
-        write_page(store, tmp_path / "no/such/r.html")
+        write_report(store, tmp_path / "no/such/r.html")
     with pytest.raises(StoreError, match="no recipe 'ffff'"):
-        write_page(store, tmp_path / "r.html", recipe="ffff")
+        write_report(store, tmp_path / "r.html", recipe="ffff")
     with pytest.raises(StoreError, match="nothing in it yet"):
-        write_page(Store(tmp_path / "empty.augcache", "w"), tmp_path / "r.html")
+        write_report(Store(tmp_path / "empty.augcache", "w"), tmp_path / "r.html")
 
 
 def test_runs_are_noted_and_bounded(tmp_path, pictures, monkeypatch):
@@ -158,7 +158,7 @@ def test_a_malformed_note_of_a_run_is_said_and_mended(tmp_path, pictures):
     ):
         store.write(lambda transaction, databases, bad=bad: transaction.put(key, bad, db=databases[b"meta"]))
         with pytest.raises(CorruptError, match="augcache verify"):
-            write_page(store, tmp_path / "r.html")
+            write_report(store, tmp_path / "r.html")
         assert [problem.kind for problem in verify(path).problems] == ["malformed rows"]
     merge(tmp_path / "mended.augcache", [path])
     assert runs(Store(tmp_path / "mended.augcache")) == []
@@ -182,7 +182,7 @@ def test_any_record_is_shown(records, tmp_path):
     keys = [content_key(np.full((2, 2, 3), number, np.uint8)) for number in range(len(records))]
     rows = [Source(f"{number}.png", key) for number, key in enumerate(keys)]
     store.commit(recipe, Batch(dict(zip(keys, map(forged, records), strict=True)), rows), prefix=recipe.digest)
-    cards = data(Path(write_page(store, tmp_path / "r.html")))["cards"]
+    cards = data(Path(write_report(store, tmp_path / "r.html")))["cards"]
     assert {card["name"] for card in cards} == {row.name for row in rows}
     for key in keys:
         try:
@@ -194,7 +194,7 @@ def test_any_record_is_shown(records, tmp_path):
 
 def test_the_page_in_a_browser(store, tmp_path):
     """Pages, filters and new colours work without a network; markup in names stays text; nothing is logged as wrong."""
-    path = Path(write_page(store, tmp_path / "r.html"))
+    path = Path(write_report(store, tmp_path / "r.html"))
     with chromium() as page:
         page.window(1200)
         page.open(path)

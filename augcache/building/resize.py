@@ -71,6 +71,12 @@ def resize(
     It is stored under the hash of its own pixels, so a loader that reads copies and hashes them finds what was
     computed from them; with a mask, of picture and mask, uint8 (H, W, 4). Large JPEGs are decoded at 1/2, 1/4 or 1/8
     by their own scaled decoding, then filtered.
+
+    Examples
+    --------
+    >>> report = resize("pictures", Recipe("resize", width=32, height=24))
+    >>> report.total, report.failed
+    (4, 0)
     """
     pictures = open_source(source)
     items = sharded(pictures, shard)

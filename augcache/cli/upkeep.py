@@ -84,9 +84,9 @@ def report_page(store: str, output: str, quiet: bool, **options: Any) -> int:
     It needs no network and no other file. Totals and distributions are over all records.
     """
     check_opencv()
-    from augcache.pages.report import write_page
+    from augcache.pages.report import write_report
 
-    tell_file(watched("report", write_page, Store(store), output, quiet=quiet, **options))
+    tell_file(watched("report", write_report, store, output, quiet=quiet, **options))
     return OK
 
 

@@ -40,7 +40,7 @@ _OUTLINE = (255, 40, 90)
 
 
 def write_sheet(
-    store: Store,
+    store: str | os.PathLike[str] | Store,
     output: str | os.PathLike[str],
     *,
     count: int = 6,
@@ -51,7 +51,7 @@ def write_sheet(
 
     Parameters
     ----------
-    store : Store
+    store : path-like or Store
         With saliency records, resized copies or video frames.
     output : path-like
         Picture to write; its suffix says the format.
@@ -71,7 +71,13 @@ def write_sheet(
     ------
     StoreError
         If the store holds nothing to show, or several kinds of it, or the sheet cannot be written.
+
+    Examples
+    --------
+    >>> write_sheet("films.augcache", "sheet.png")
+    'sheet.png'
     """
+    store = store if isinstance(store, Store) else Store(store)
     form = _format(output)
     # Saliency first: where frames or copies lie beside what was computed from them, they are its originals.
     kinds = [kind for kind in ("segments", "image") if any(gives(store, each, kind) for each in store.recipes())]

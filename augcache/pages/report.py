@@ -28,14 +28,14 @@ from augcache.storage.store_path import source_folder
 from augcache.text import date_text, duration_text, size_text
 from augcache.whole_file import write_whole
 
-__all__ = ["write_page"]
+__all__ = ["write_report"]
 
 COUNT = 300  # pictures drawn, of all recipes together: a page of some megabytes, whatever the store holds
 MOST_FAILURES = 1000  # listed
 
 
-def write_page(
-    store: Store,
+def write_report(
+    store: str | os.PathLike[str] | Store,
     output: str | os.PathLike[str],
     *,
     count: int = COUNT,
@@ -47,7 +47,7 @@ def write_page(
 
     Parameters
     ----------
-    store : Store
+    store : path-like or Store
         With records of any transform. Saliency records are drawn as original, map, segments, cut and re-coloured
         views, frames and copies as they are, other records array by array.
     output : path-like
@@ -76,9 +76,10 @@ def write_page(
 
     Examples
     --------
-    >>> write_page(Store("pictures.augcache"), "report.html")
+    >>> write_report("pictures.augcache", "report.html")
     'report.html'
     """
+    store = store if isinstance(store, Store) else Store(store)
     recipes = store.recipes() if recipe is None else [choose(store, recipe, lambda _: True, "records")]
     if not recipes:
         raise StoreError(f"{store.path}: there is nothing in it yet; build it first")

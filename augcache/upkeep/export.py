@@ -115,6 +115,11 @@ def export(
         If the store holds no such pictures, or `directory` holds something else.
     SourceError
         If an original or a package is missing.
+
+    Examples
+    --------
+    >>> export("pictures.augcache", "out", view="segments").written
+    4
     """
     started = time.monotonic()
     store = store if isinstance(store, Store) else Store(store)

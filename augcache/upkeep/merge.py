@@ -96,6 +96,12 @@ def merge(
     Notes
     -----
     Running it again after an interrupt copies what is missing.
+
+    Examples
+    --------
+    >>> merged = merge("all.augcache", ["pictures.augcache", "films.augcache"])
+    >>> merged.clashes, merged.corrupt
+    (0, 0)
     """
     started = time.monotonic()
     from_stores = [Store(path) for path in sources]

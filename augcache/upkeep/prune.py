@@ -94,6 +94,11 @@ def prune(store: str | os.PathLike[str], recipe: str, *, progress: Callable[[Pro
     -----
     Manifest rows go with their last entry. The recipe itself goes last, so that an interrupted run can be finished
     by the same command. Later builds use the freed space; `compact` gives it back to the disk.
+
+    Examples
+    --------
+    >>> prune("films.augcache", Recipe("frame", every=4).digest.hex()).entries
+    3
     """
     started = time.monotonic()
     opened = Store(Store(store).path, "w")  # first for reading, which makes no store where there is none
@@ -166,6 +171,12 @@ def compact(store: str | os.PathLike[str], *, progress: Callable[[Progress], Non
     Entries of small and half-empty slabs move into full ones, a batch a transaction; then the file is copied without
     its free pages, and the copy is put in its place by one rename. Killed at any moment, the store is whole.
     Processes that have it open go on reading the old file, whose disk space is free once they are done.
+
+    Examples
+    --------
+    >>> compacted = compact("films.augcache")
+    >>> compacted.after <= compacted.before
+    True
     """
     started = time.monotonic()
     opened = Store(Store(store).path, "w")  # first for reading, which makes no store where there is none

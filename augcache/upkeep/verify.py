@@ -152,6 +152,11 @@ def verify(
         If sources are asked for and their folder is not there, or digests without sources.
     RecipeError
         If no recipe of the store is of one of `transforms`.
+
+    Examples
+    --------
+    >>> verify("pictures.augcache").problems
+    []
     """
     started = time.monotonic()
     if digests and not sources:
