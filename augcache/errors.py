@@ -80,7 +80,7 @@ class MissError(AugcacheError):
     ...     SaliencyLookup("pictures.augcache")(np.zeros((9, 9, 3), np.uint8))
     ... except MissError as error:
     ...     print(error)
-    this picture ...
+    pictures.augcache: every picture so far missed (1 of 9x9; the store's are 80x60); ...
     """
 
 
