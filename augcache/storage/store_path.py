@@ -61,7 +61,7 @@ def check_path(path: Path) -> None:
     if beside is not None and os.path.exists(beside / "data.mdb"):
         raise StoreError(f"{path}: {what}; the store of this folder is {beside}")
     folder = path if taken else source_folder(path)
-    if folder is not None and os.path.isdir(folder):
+    if folder is not None and beside is not None and os.path.isdir(folder):  # / can have no store beside it
         raise StoreError(f"{path}: {what}; build the store of {folder} first, as by 'augcache build-saliency {folder}'")
     raise StoreError(f"{path}: {what}; check the path, or build one by 'augcache build-saliency FOLDER --store {path}'")
 
