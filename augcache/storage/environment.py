@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -155,10 +155,18 @@ class Environment:
         data = os.path.join(self.path, "data.mdb")
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         if os.path.getsize(data) < needed:
-            with self._env.begin(write=True) as transaction:  # so that no other writer makes it longer meanwhile
+            with self._no_writer():  # that makes it longer meanwhile
                 if self.inode == _inode(data) and os.path.getsize(data) < needed:
                     os.truncate(data, needed)
-                transaction.abort()
+
+    @contextlib.contextmanager
+    def _no_writer(self) -> Iterator[Transaction]:
+        """Keep all writers out for as long as the block runs, by a transaction that writes nothing."""
+        transaction = self._env.begin(write=True)
+        try:
+            yield transaction
+        finally:
+            transaction.abort()
 
     def _stamp(self) -> None:
         data = os.path.join(self.path, "data.mdb")
@@ -225,7 +233,7 @@ class Environment:
         copy = aside / "data.mdb"
         with self._lock:
             try:
-                with self._env.begin(write=True) as transaction:
+                with self._no_writer() as transaction:
                     self._check_current()
                     self._env.copy(str(aside), compact=True)
                     # The lock file stays, and with it the number by which a reader finds its meta page. So the copy,
@@ -237,7 +245,6 @@ class Environment:
                         os.replace(copy, os.path.join(self.path, "data.mdb"))
                         show_one_state(old.fileno(), last & 1, last)
                     _sync_folder(self.path)
-                    transaction.abort()
             except lmdb.Error as error:
                 raise explain(error, self.path) from error
             except _ReplacedError as error:
