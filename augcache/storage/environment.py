@@ -10,6 +10,7 @@ takes all locks first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
