@@ -76,7 +76,7 @@ DEEDS = {
     7: (lambda: fail(UnpicklableError()), "the transform raised UnpicklableError: holds a lock"),
     8: (lambda: fail(ValueError("red \x1b[31m")), "the transform raised ValueError: red \\x1b[31m"),
     9: (lambda: os._exit(0), "its worker process died (it ended with status 0), again when tried alone"),
-    10: (lambda: os.closerange(3, 64), "its worker process died (it ended with status 1), again when tried alone"),
+    10: (lambda: os.closerange(3, 4096), "its worker process died (it ended with status 1), again when tried alone"),
     11: (lambda: [1, 2], "the transform gave a list: give a dict of names and arrays"),
     12: (lambda: {"x": np.array([None])}, "array 'x' is object (1,)"),
     13: (lambda: {1: np.zeros(1)}, "the transform gave 1: names and texts must be strings in UTF-8"),
