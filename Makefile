@@ -19,7 +19,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 
 install: $(BIN)/.installed  ## a virtual environment in .venv with all that development needs
 
-demo: $(BIN)/.installed  ## build the saliency store of the sample pictures; draw demo/sheet.png and demo/report.html
+demo: $(BIN)/.installed  ## build the saliency store of the sample images; draw demo/sheet.png and demo/report.html
 	@mkdir -p demo
 	$(BIN)/augcache build-saliency samples --store demo/samples.augcache
 	$(BIN)/augcache preview demo/samples.augcache --source samples -o demo/sheet.png

@@ -1,15 +1,15 @@
-"""augcache: an expensive image transform runs once per distinct picture, and is looked up by content forever.
+"""augcache: an expensive image transform runs once per distinct image, and is looked up by content forever.
 
-`build` computes a `Recipe` (a `transform` with its version and parameters) for every picture of a source into a
+`build` computes a `Recipe` (a `transform` with its version and parameters) for every image of a source into a
 `Store`; `resize` and `extract_frames` store copies and video frames. `HashedSaliencyDataset`, `SaliencyLookup` and
 `PaletteJitter` find and re-colour saliency at training time; `CachedImages` and `VideoFrames` read stored copies and
 frames. Every error is an `AugcacheError`. The command line does the same: ``augcache --help``.
 
 Examples
 --------
->>> report = build("pictures", Recipe("saliencycut"))  # writes pictures.augcache
->>> dataset = HashedSaliencyDataset("pictures", p=0.5)
->>> picture, target = dataset[0]
+>>> report = build("images", Recipe("saliencycut"))  # writes images.augcache
+>>> dataset = HashedSaliencyDataset("images", p=0.5)
+>>> image, target = dataset[0]
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class RecipeError(AugcacheError):
 
 
 class SourceError(AugcacheError):
-    """A folder, file, data set or item cannot be read as pictures.
+    """A folder, file, dataset or item cannot be read as images.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class SourceError(AugcacheError):
 
 
 class TooLargeError(SourceError):
-    """A picture has more pixels than are wanted."""
+    """An image has more pixels than are wanted."""
 
     def __init__(self, width: int, height: int, most: int) -> None:
         super().__init__(f"{width} x {height} pixels; the most is {most}")
@@ -54,10 +54,10 @@ class StoreError(AugcacheError):
     Examples
     --------
     >>> try:
-    ...     Store("pictures")
+    ...     Store("images")
     ... except StoreError as error:
     ...     print(error)
-    pictures: not an augcache store; the store of this folder is pictures.augcache
+    images: not an augcache store; the store of this folder is images.augcache
     """
 
 
@@ -72,15 +72,15 @@ class CorruptError(StoreError):
 
 
 class MissError(AugcacheError):
-    """A picture has no entry in the store.
+    """An image has no entry in the store.
 
     Examples
     --------
     >>> try:
-    ...     SaliencyLookup("pictures.augcache")(np.zeros((9, 9, 3), np.uint8))
+    ...     SaliencyLookup("images.augcache")(np.zeros((9, 9, 3), np.uint8))
     ... except MissError as error:
     ...     print(error)
-    pictures.augcache: every picture so far missed (1 of 9x9; the store's are 80x60); ...
+    images.augcache: every image so far missed (1 of 9x9; the store's are 80x60); ...
     """
 
 
@@ -90,7 +90,7 @@ class BackendError(AugcacheError):
     Examples
     --------
     >>> try:
-    ...     build("pictures", Recipe("saliencycut"), workers=0, timeout=1)
+    ...     build("images", Recipe("saliencycut"), workers=0, timeout=1)
     ... except BackendError as error:
     ...     print(error)
     workers 0 works in this process, which cannot end itself: leave out the timeout

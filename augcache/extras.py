@@ -43,7 +43,7 @@ def check_opencv() -> None:
             "OpenCV's files are gone, as happens where another OpenCV package was uninstalled: "
             "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
         )
-    importlib.import_module("cv2")  # broken, it is one error here, and not one for each picture
+    importlib.import_module("cv2")  # broken, it is one error here, and not one for each image
 
 
 def broken_import(error: BaseException) -> str | None:

@@ -66,10 +66,10 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Pictures dealt with."""
+        """Images dealt with."""
         return self.computed + self.reused + self.failed
 
     @property
     def worked(self) -> int:
-        """Pictures that took work; those that were there already say nothing about the pace."""
+        """Images that took work; those that were there already say nothing about the pace."""
         return self.computed + self.failed

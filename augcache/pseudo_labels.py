@@ -1,7 +1,7 @@
-"""Pseudo-labels: one number for each picture, found offline by a look at all of them, kept by content key.
+"""Pseudo-labels: one number for each image, found offline by a look at all of them, kept by content key.
 
 They lie in the store beside all else, under a recipe of their own that names the method, its parameters, the model's
-weights and the set of pictures. Another clustering has another recipe, so that labels of two of them never mix. They
+weights and the set of images. Another clustering has another recipe, so that labels of two of them never mix. They
 are data alone: `augcache info` lists them, `merge` copies them, `prune` deletes them, and reading imports nothing.
 """
 
@@ -28,11 +28,11 @@ def pseudo_label(
     method: str = "",
     parameters: dict[str, Any] | None = None,
     model: str = "",
-    pictures: str = "",
+    images: str = "",
 ) -> dict[str, np.ndarray]:
-    """Stand for what is found over a whole set of pictures; raises `RecipeError`, as one picture does not tell."""
-    del image, parameters, model, pictures  # parts of the name alone
-    raise RecipeError(f"a pseudo-label of {method or 'a method'} is found over all pictures: run the method again")
+    """Stand for what is found over a whole set of images; raises `RecipeError`, as one image does not tell."""
+    del image, parameters, model, images  # parts of the name alone
+    raise RecipeError(f"a pseudo-label of {method or 'a method'} is found over all images: run the method again")
 
 
 def label_recipe(method: str, keys: Iterable[ContentKey], *, model: str = "", **parameters: Any) -> Recipe:
@@ -43,7 +43,7 @@ def label_recipe(method: str, keys: Iterable[ContentKey], *, model: str = "", **
     method : str
         What found them, such as "k-means".
     keys : iterable of ContentKey
-        All pictures that were looked at, in any order.
+        All images that were looked at, in any order.
     model : str
         Digest of the weights that the method looked through; see `weights_digest`.
     **parameters
@@ -56,16 +56,16 @@ def label_recipe(method: str, keys: Iterable[ContentKey], *, model: str = "", **
     """
     digest = xxhash.xxh3_128_hexdigest(b"".join(sorted(set(keys))))
     name = f"{__name__}:{pseudo_label.__name__}"
-    return Recipe(name, method=method, parameters=parameters, model=model, pictures=digest)
+    return Recipe(name, method=method, parameters=parameters, model=model, images=digest)
 
 
 def is_pseudo_label(recipe: Recipe) -> bool:
-    """Whether a recipe's entries are pseudo-labels, which cannot be computed from single pictures."""
+    """Whether a recipe's entries are pseudo-labels, which cannot be computed from single images."""
     return recipe.transform == f"{__name__}:{pseudo_label.__name__}"
 
 
 def write_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey], labels: np.ndarray) -> None:
-    """Store a label for each picture, all in one durable transaction.
+    """Store a label for each image, all in one durable transaction.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def write_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey], label
     recipe : Recipe
         Of `label_recipe`.
     keys : sequence of ContentKey
-        The pictures.
+        The images.
     labels : ndarray
         Integers (N,), in their order.
 
@@ -86,9 +86,7 @@ def write_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey], label
     if not is_pseudo_label(recipe):
         raise RecipeError(f"{recipe.name} is not a recipe of pseudo-labels: make one with label_recipe()")
     if labels.dtype.kind not in "iu" or labels.shape != (len(keys),):
-        raise RecipeError(
-            f"labels of {labels.dtype} {labels.shape} for {len(keys)} pictures: give one integer for each"
-        )
+        raise RecipeError(f"labels of {labels.dtype} {labels.shape} for {len(keys)} images: give one integer for each")
     numbers = labels.astype(np.int64)
     records = {key: codec.encode({"label": number}) for key, number in zip(keys, numbers, strict=True)}
     # Labels of one method belong together, so a second run of it replaces all of them.
@@ -96,7 +94,7 @@ def write_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey], label
 
 
 def read_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey]) -> np.ndarray:
-    """Return the labels of pictures.
+    """Return the labels of images.
 
     Parameters
     ----------
@@ -105,7 +103,7 @@ def read_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey]) -> np.
     recipe : Recipe
         Of `label_recipe`, or one of ``store.recipes()``.
     keys : sequence of ContentKey
-        The pictures, in any order.
+        The images, in any order.
 
     Returns
     -------
@@ -115,14 +113,14 @@ def read_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey]) -> np.
     Raises
     ------
     MissError
-        If a picture has no label.
+        If an image has no label.
     """
     labels = np.empty(len(keys), np.int64)
     for index, record in enumerate(store.get_many(recipe, keys)):
         if record is None:
             raise MissError(
-                f"{store.path}: picture {index} (key {keys[index].hex()}) has no pseudo-label of recipe "
-                f"{recipe.digest.hex()[:8]}: run the method again over all pictures"
+                f"{store.path}: image {index} (key {keys[index].hex()}) has no pseudo-label of recipe "
+                f"{recipe.digest.hex()[:8]}: run the method again over all images"
             )
         label = record["label"]
         if label.dtype.kind not in "iu" or label.shape:
@@ -132,7 +130,7 @@ def read_labels(store: Store, recipe: Recipe, keys: Sequence[ContentKey]) -> np.
 
 
 def keys_of(dataset: Any) -> list[ContentKey]:
-    """Content keys of a data set's pictures, in its order; see `augcache.training.lookup.key_of`."""
+    """Content keys of a dataset's images, in its order; see `augcache.training.lookup.key_of`."""
     return [key_of(dataset, index) for index in range(len(dataset))]
 
 

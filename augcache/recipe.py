@@ -37,7 +37,7 @@ def transform(*, version: int, validate: Callable[..., None] | None = None) -> C
         Part of the recipe's digest. Raise it whenever the same input gives another output.
     validate : callable, optional
         Called with the complete parameters when a recipe is made; raises `RecipeError` for a
-        value that is out of range, so that a bad value stops a build before its first picture.
+        value that is out of range, so that a bad value stops a build before its first image.
 
     Notes
     -----

@@ -19,16 +19,16 @@ def check_transform(recipe: Recipe, *images: np.ndarray, tiny: bool = True) -> N
     recipe : Recipe
         The transform with the parameters to check.
     *images : ndarray
-        uint8 (H, W, 3) pictures to try besides the built-in ones.
+        uint8 (H, W, 3) images to try besides the built-in ones.
     tiny : bool
-        Whether to try pictures down to one pixel.
+        Whether to try images down to one pixel.
 
     Raises
     ------
     AssertionError
-        That says which promise is broken, and for which picture. The promises: a dict of named arrays that a store
-        can hold; the same bytes on every call, whatever the memory order of the picture; the picture unchanged;
-        no NaN or infinity; no use of a global random generator; no exception for degenerate pictures.
+        That says which promise is broken, and for which image. The promises: a dict of named arrays that a store
+        can hold; the same bytes on every call, whatever the memory order of the image; the image unchanged;
+        no NaN or infinity; no use of a global random generator; no exception for degenerate images.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def _check_record(recipe: Recipe, record: Record, name: str) -> bytes:
 
 
 def _degenerate(tiny: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """Pictures that break careless code: flat, tiny, thin, noise, gradient."""
+    """Images that break careless code: flat, tiny, thin, noise, gradient."""
     noise = np.random.default_rng(0)
     yield "black", np.zeros((48, 64, 3), np.uint8)
     yield "white", np.full((48, 64, 3), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Calls of code that is not ours: transforms, and the modules and data sets that a user names."""
+"""Calls of code that is not ours: transforms, and the modules and datasets that a user names."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def table(head: list[str], rows: list[list[object]]) -> None:
 
 
 def chunk(sources: list[Path], path: Path, gop: int, length: int, size: tuple[int, int] = (320, 180)) -> Path:
-    """Encode `length` frames of the sources, one after another, with closed groups of `gop` pictures."""
+    """Encode `length` frames of the sources, one after another, with closed groups of `gop` images."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"preset": "medium", "crf": "26", "sc_threshold": "0"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
@@ -70,9 +70,9 @@ def chunk(sources: list[Path], path: Path, gop: int, length: int, size: tuple[in
             for source in sources:
                 with av.open(str(source)) as container:
                     for frame in container.decode(video=0):
-                        picture = frame.reformat(*size, format="yuv420p")
-                        picture.pts, picture.time_base, picture.pict_type = count, Fraction(1, 25), 0
-                        out.mux(stream.encode(picture))
+                        image = frame.reformat(*size, format="yuv420p")
+                        image.pts, image.time_base, image.pict_type = count, Fraction(1, 25), 0
+                        out.mux(stream.encode(image))
                         count += 1
                         if count >= length:
                             break

@@ -1,6 +1,6 @@
 """The same saliency maps through a DataLoader, from our store and from what people use instead, in one run.
 
-    python benchmarks/loader.py [DATA] [--pictures N] [--keep FOLDER]
+    python benchmarks/loader.py [DATA] [--images N] [--keep FOLDER]
 
 Every peer holds the same 256x256 index maps and colours them with the same random palette jitter by the same code;
 what differs is where a map comes from, and in three rows that `augcache.training.collate.Collate` makes the batches.
@@ -197,12 +197,12 @@ PEERS: dict[str, Callable[..., Iterable[Any]]] = {
 def epoch(batches: Iterable[Any], expected: int) -> float:
     """Samples a second over one epoch, the first batch included."""
     start, seen = time.perf_counter(), 0
-    for pictures, _ in batches:
-        if isinstance(pictures, dict):
-            assert pictures["labels"].shape[1:] == (256, 256)
+    for images, _ in batches:
+        if isinstance(images, dict):
+            assert images["labels"].shape[1:] == (256, 256)
         else:
-            assert pictures.shape[1:] == (3, 256, 256)
-        seen += len(pictures["labels"] if isinstance(pictures, dict) else pictures)
+            assert images.shape[1:] == (3, 256, 256)
+        seen += len(images["labels"] if isinstance(images, dict) else images)
     # Loaders that cut an epoch to whole batches may leave some out; ours may not.
     assert seen > 0.9 * expected, f"{seen} of {expected} samples"
     return seen / (time.perf_counter() - start)

@@ -1,14 +1,14 @@
-"""Epochs of 64x64 pictures through a DataLoader: a store beside large JPEGs and beside other formats.
+"""Epochs of 64x64 images through a DataLoader: a store beside large JPEGs and beside other formats.
 
-    python benchmarks/loading.py [DATA] [--pictures 4000] [--memory] [--synthetic 100000]
+    python benchmarks/loading.py [DATA] [--images 4000] [--memory] [--synthetic 100000]
 
-Cuts and shrinks distinct 64x64 pictures from the real photographs in DATA (default ../shared/data), stores the same
+Cuts and shrinks distinct 64x64 images from the real photographs in DATA (default ../shared/data), stores the same
 pixels in each format, and reads them all, shuffled, with 2 worker processes in batches of 256, turn by turn. "JPEG" are
 1-megapixel files, tiled from the same photographs (they are smaller), decoded and resized at each epoch; fewer of
 them, for they are slow. Formats that are not installed are left out:
 pip install webdataset litdata mosaicml-streaming ffcv.
 
---memory compares the peak memory of resizing 1,000 and 20,000 pictures; --synthetic N resizes N pictures and prints
+--memory compares the peak memory of resizing 1,000 and 20,000 images; --synthetic N resizes N images and prints
 the cost of each tenth of them.
 """
 
@@ -50,7 +50,7 @@ def photographs(data: Path) -> list[Image.Image]:
 
 
 class Pieces(Dataset[Any]):
-    """Distinct 64x64 pictures with labels, made on the fly: a piece of a photograph, shrunk to half, and a mark."""
+    """Distinct 64x64 images with labels, made on the fly: a piece of a photograph, shrunk to half, and a mark."""
 
     def __init__(self, data: Path, count: int) -> None:
         self.count = count
@@ -199,7 +199,7 @@ class Mapped(Dataset[Any]):
 
 
 def epoch(loader: Loader) -> tuple[float, float, int]:
-    """Wall seconds from the first batch on, CPU seconds of all processes, and pictures."""
+    """Wall seconds from the first batch on, CPU seconds of all processes, and images."""
     cpu, count, started = cpu_seconds(), 0, 0.0
     for batch in loader():
         images = batch["image"] if isinstance(batch, dict) else batch[0]
@@ -242,8 +242,8 @@ def compare(data: Path, count: int, rounds: int) -> None:
                 wall[name].append(read_count / seconds)
                 cpu[name].append(spent / (read_count + (BATCH // 8 if "JPEG" in name else BATCH)) * 1e6)
     base_rate, base_cpu = (statistics.median(values["augcache"]) for values in (wall, cpu))
-    print(f"{count} pictures of {SIDE} x {SIDE}, {WORKERS} workers, batches of {BATCH}\n")
-    print("| read from | pictures/s | augcache / it | CPU us a picture, with start of workers | it / augcache |")
+    print(f"{count} images of {SIDE} x {SIDE}, {WORKERS} workers, batches of {BATCH}\n")
+    print("| read from | images/s | augcache / it | CPU us an image, with start of workers | it / augcache |")
     print("|---|---|---|---|---|")
     for name in loaders:
         rate, spent = statistics.median(wall[name]), statistics.median(cpu[name])
@@ -270,7 +270,7 @@ print(peak, *times)
 
 
 def resized(data: Path, count: int, workers: int) -> list[float]:
-    """Resize `count` pictures in a process of its own: its peak memory in KiB, and CPU seconds of each tenth."""
+    """Resize `count` images in a process of its own: its peak memory in KiB, and CPU seconds of each tenth."""
     with tempfile.TemporaryDirectory() as folder:
         code = CHILD.format(
             here=str(Path(__file__).parent), data=str(data), count=count, store=f"{folder}/s.augcache", workers=workers
@@ -282,7 +282,7 @@ def resized(data: Path, count: int, workers: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--pictures", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--synthetic", type=int, default=0)
@@ -290,14 +290,14 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.memory:
         small, large = (resized(options.data, count, 2)[0] / 1024 for count in (1000, 20_000))
-        print(f"peak memory of resizing: 1,000 pictures {small:.0f} MiB, 20,000 pictures {large:.0f} MiB")
+        print(f"peak memory of resizing: 1,000 images {small:.0f} MiB, 20,000 images {large:.0f} MiB")
         print(f"growth {large - small:+.0f} MiB")
     if options.synthetic:
         _, *tenths = resized(options.data, options.synthetic, 0)
         cost = [f"{seconds / (options.synthetic / 10) * 1e6:.0f}" for seconds in tenths]
-        print(f"{options.synthetic} pictures, CPU us a picture in each tenth of them: {', '.join(cost)}")
+        print(f"{options.synthetic} images, CPU us an image in each tenth of them: {', '.join(cost)}")
     if not (options.memory or options.synthetic):
-        compare(options.data, options.pictures, options.rounds)
+        compare(options.data, options.images, options.rounds)
 
 
 if __name__ == "__main__":

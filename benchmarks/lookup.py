@@ -1,6 +1,6 @@
-"""What a look-up costs: ours and its peers on the same real pictures, in one run.
+"""What a look-up costs: ours and its peers on the same real images, in one run.
 
-    python benchmarks/lookup.py [DATA] [--pictures N] [--loader]
+    python benchmarks/lookup.py [DATA] [--images N] [--loader]
 
 Cuts 256x256 crops out of the photographs under DATA, stores their saliency records, and times every step in CPU
 microseconds a sample, interleaved, as medians. Peers that are not installed are named as missing.
@@ -34,7 +34,7 @@ def crops(data: Path, count: int, folder: Path) -> None:
     """Write `count` distinct crops as JPEG files of quality 90, spread over the photographs."""
     sources = [item for item in Folder(data) if item.name.endswith((".jpg", ".jpeg"))]
     rng, written = np.random.default_rng(0), 0
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     for item in sources:
         try:
             image = item.load().seen
@@ -42,12 +42,12 @@ def crops(data: Path, count: int, folder: Path) -> None:
             print(f"{item.name}: {error}", file=sys.stderr)
             continue
         if min(image.shape[:2]) >= SIDE:
-            pictures.append(image)
+            images.append(image)
     while written < count:
-        image = pictures[written % len(pictures)]
+        image = images[written % len(images)]
         y, x = (int(rng.integers(0, size - SIDE + 1)) for size in image.shape[:2])
         crop = image[y : y + SIDE, x : x + SIDE]
-        if written >= len(pictures) and written % 2:
+        if written >= len(images) and written % 2:
             crop = crop[:, ::-1]
         Image.fromarray(crop).save(folder / f"{written:05d}.jpg", quality=90)
         written += 1
@@ -70,7 +70,7 @@ def prepared(description: str | None) -> Iterator[tuple[Path, Store, Recipe, Pat
     """Read the command line; yield the folder of crops, the store of their records, its recipe, a scratch folder."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", default="../shared/data/saliency", type=Path)
-    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--keep", type=Path, help="folder to make the crops and the store in, and to find them again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -78,7 +78,7 @@ def prepared(description: str | None) -> Iterator[tuple[Path, Store, Recipe, Pat
         folder = (arguments.keep or Path(scratch)) / "crops"
         if not folder.exists():
             folder.mkdir(parents=True)
-            crops(arguments.data, arguments.pictures, folder)
+            crops(arguments.data, arguments.images, folder)
         recipe = Recipe("saliencycut")
         yield folder, Store(build(folder, recipe).store), recipe, Path(scratch)
 
@@ -106,7 +106,7 @@ def measure(folder: Path, store: Store, recipe: Recipe) -> None:
 
     def to_tensor(index: int) -> object:
         record = store.get(recipe, content_key(images[index]))
-        return lookup.lookup.picture(record, None, lambda shape: torch.rand(shape).numpy(), "planes")
+        return lookup.lookup.rendered(record, None, lambda shape: torch.rand(shape).numpy(), "planes")
 
     def batch(index: int) -> object:
         return tensor_folder.__getitems__([(index + k) % len(rows) for k in range(32)])

@@ -1,6 +1,6 @@
 """How to store an index map: bytes against microseconds, on real saliency records, in one run.
 
-python benchmarks/map_encodings.py [STORE]    (default: a store of the sample pictures, built on the spot)
+python benchmarks/map_encodings.py [STORE]    (default: a store of the sample images, built on the spot)
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/policies.py [DATA] [--quick] [--seeds 3] [--steps 80] [--policies default saliency+jitter ...]
 
-DATA (default ../shared/data) holds ``pv`` and ``plantvillage``. Pictures become 256x256 copies, saliency is stored
+DATA (default ../shared/data) holds ``pv`` and ``plantvillage``. Images become 256x256 copies, saliency is stored
 beside them, and SimCLR (RegNetX-200MF) sees them at 64x64. Each seed starts all policies from the same weights.
-Embeddings are of the original pictures, by k-means and by a linear probe under cross-validation; the last row of each
+Embeddings are of the original images, by k-means and by a linear probe under cross-validation; the last row of each
 table is the network of "saliency+jitter" on stored views instead. The sets are small: differences below the spread, and
 those whose sign changes between seeds, mean nothing.
 """
@@ -37,29 +37,29 @@ SCORES = ("NMI", "purity", "accuracy", "probe")
 SEEN = "saliency+jitter, stored views"
 
 
-def pictures_of(data: Path) -> dict[str, list[tuple[Path, dict[str, str]]]]:
-    """Pictures of each set with their labels, by the name of the question that the labels answer."""
+def images_of(data: Path) -> dict[str, list[tuple[Path, dict[str, str]]]]:
+    """Images of each set with their labels, by the name of the question that the labels answer."""
     pv = []
     for path in sorted((data / "pv").rglob("*.*")):
         source = path.relative_to(data / "pv").parts[0]
         if "masks" not in path.parent.name and path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             fault = {"PV, fault": path.name.split("-")[0]} if source == "roboflow" else {}
-            pv.append((path, {"PV, kind of picture": source, **fault}))
+            pv.append((path, {"PV, kind of image": source, **fault}))
     leaves = sorted((data / "plantvillage" / "color").rglob("*.*"))
     return {"pv": pv, "plantvillage": [(path, {"PlantVillage, disease": path.parent.name}) for path in leaves]}
 
 
-def make_store(pictures: list[tuple[Path, dict[str, str]]], root: Path, store: Path) -> CachedImages:
-    """Copies of the pictures, and their saliency."""
+def make_store(images: list[tuple[Path, dict[str, str]]], root: Path, store: Path) -> CachedImages:
+    """Copies of the images, and their saliency."""
     listing = store.with_suffix(".txt")
-    listing.write_text("".join(f"{path.relative_to(root)}\n" for path, _ in pictures))
+    listing.write_text("".join(f"{path.relative_to(root)}\n" for path, _ in images))
     resize(ListFile(listing, root), Recipe("resize", width=256, height=256), store)
     build(store, Recipe("saliencycut"), store)
     return CachedImages(store, Recipe("resize", width=256, height=256))
 
 
 def scores(features: np.ndarray, labels: list[str | None], seed: int) -> tuple[float, ...]:
-    """NMI, purity, accuracy and linear probe of the pictures that have a label."""
+    """NMI, purity, accuracy and linear probe of the images that have a label."""
     known = np.array([label is not None for label in labels])
     _, targets = np.unique([label for label in labels if label is not None], return_inverse=True)
     return *clustering_score(features[known], targets, seed).values(), linear_probe(features[known], targets, seed)
@@ -77,7 +77,7 @@ def run_set(copies: CachedImages, questions: dict[str, list[str | None]], names:
         backbone, features = make_backbone(settings)
         if name != "untrained":
             data = policy_views(copies, name, store=copies.store if POLICIES[name].p else None, size=settings.size)
-            counts = {"pictures": len(data), "batch": settings.batch, "epochs": settings.epochs}
+            counts = {"images": len(data), "batch": settings.batch, "epochs": settings.epochs}
             with contextlib.redirect_stdout(io.StringIO()):
                 train(make_method("simclr", backbone, features, **counts), make_loader(data, settings), settings)
         seen = ["originals", "stored views"] if name == "saliency+jitter" else ["originals"]
@@ -93,7 +93,7 @@ def report(question: str, labels: list[str | None], found: list[dict]) -> None:
     """Print a table of means and spreads, and where each policy stands against the default, seed by seed."""
     known = [label for label in labels if label is not None]
     rows = [row for asked, row in found[0] if asked == question]
-    print(f"\n| {question}: {len(known)} pictures, {len(set(known))} classes | {' | '.join(SCORES)} | to default |")
+    print(f"\n| {question}: {len(known)} images, {len(set(known))} classes | {' | '.join(SCORES)} | to default |")
     print("|---" * (len(SCORES) + 2) + "|")
     for row in rows:
         values = np.array([each[question, row] for each in found])
@@ -122,10 +122,10 @@ def main() -> None:
     seeds, steps = (2, 4) if arguments.quick else (arguments.seeds, arguments.steps)
     started, root = time.perf_counter(), arguments.data.resolve()
     with tempfile.TemporaryDirectory() as scratch:
-        for name, pictures in pictures_of(root).items():
-            copies = make_store(pictures, root, Path(scratch) / f"{name}.augcache")
-            labels = {str(path.relative_to(root)): asked for path, asked in pictures}
-            asked = sorted({question for _, each in pictures for question in each})
+        for name, images in images_of(root).items():
+            copies = make_store(images, root, Path(scratch) / f"{name}.augcache")
+            labels = {str(path.relative_to(root)): asked for path, asked in images}
+            asked = sorted({question for _, each in images for question in each})
             questions = {question: [labels[each].get(question) for each in copies.names] for question in asked}
             found = []
             for seed in range(seeds):
@@ -140,7 +140,7 @@ def main() -> None:
             for question, each in questions.items():
                 report(question, each, found)
             sys.stdout.flush()  # a set takes minutes
-    print(f"\nSimCLR, {steps} steps of 32 pictures, {seeds} seeds, mean and standard deviation;", end=" ")
+    print(f"\nSimCLR, {steps} steps of 32 images, {seeds} seeds, mean and standard deviation;", end=" ")
     print(f"{time.perf_counter() - started:.0f} s in all.")
 
 

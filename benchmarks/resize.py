@@ -59,9 +59,9 @@ def methods(size: int) -> dict[str, Method]:
     into = (size, size)
 
     def ours(data: bytes) -> np.ndarray:
-        picture = decode_small(data, least(into, "stretch"))
+        reduced = decode_small(data, least(into, "stretch"))
         return render(
-            picture.image, place(*picture.size, into, "stretch"), into, picture.region, reduced=picture.reduced
+            reduced.image, place(*reduced.size, into, "stretch"), into, reduced.region, reduced=reduced.reduced
         )
 
     def full(data: bytes) -> np.ndarray:
@@ -135,14 +135,14 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in all_methods}
     quality: dict[str, list[float]] = {name: [] for name in all_methods}
     for megapixels in MEGAPIXELS:
-        pictures = photographs(options.data, megapixels, options.count)
-        wholes = [all_methods["Pillow, full decode, Lanczos"](picture) for picture in pictures]
-        spent: dict[str, list[list[float]]] = {name: [[] for _ in pictures] for name in all_methods}
+        images = photographs(options.data, megapixels, options.count)
+        wholes = [all_methods["Pillow, full decode, Lanczos"](image) for image in images]
+        spent: dict[str, list[list[float]]] = {name: [[] for _ in images] for name in all_methods}
         for turn in range(options.rounds + 1):
-            for number, picture in enumerate(pictures):
+            for number, image in enumerate(images):
                 for name, method in all_methods.items():
                     started = time.process_time()
-                    copy = method(picture)
+                    copy = method(image)
                     if turn:  # the first warms up
                         spent[name][number].append(time.process_time() - started)
                     else:
@@ -152,7 +152,7 @@ def main() -> None:
     for name, row in times.items():
         ratio = statistics.geometric_mean(t / o for t, o in zip(row, times["augcache"], strict=True))
         cells = " | ".join(f"{each:.2f}" for each in row)
-        # One that cuts pictures to another part cannot be compared with the whole.
+        # One that cuts images to another part cannot be compared with the whole.
         decibels = "- | -" if "crops" in name else f"{statistics.median(quality[name]):.1f} | {min(quality[name]):.1f}"
         print(f"| {name} | {cells} | {ratio:.2f} | {decibels} |")
 

@@ -2,8 +2,8 @@
 
     python benchmarks/saliency_quality.py [DATA] [--limit N] [--no-cut] [--quality exact fast]
 
-DATA (default ../shared/data) has ``saliency/`` (pictures and masks) and ``reference/`` (the output of the C++
-program of Cheng et al.). Precision and recall are means over a data set, F has beta^2 = 0.3, a mask is what is
+DATA (default ../shared/data) has ``saliency/`` (images and masks) and ``reference/`` (the output of the C++
+program of Cheng et al.). Precision and recall are means over a dataset, F has beta^2 = 0.3, a mask is what is
 above 127; max-F is over all thresholds of the map, MAE the mean absolute error of the map.
 """
 
@@ -26,8 +26,8 @@ BETA2 = 0.3
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture, its mask (None where nobody drew one) and the stem of the reference's outputs."""
+class Image:
+    """One image, its mask (None where nobody drew one) and the stem of the reference's outputs."""
 
     image: np.ndarray
     mask: np.ndarray | None
@@ -38,7 +38,7 @@ class Picture:
         return np.asarray(cv2.imread(f"{self.reference}_{kind}.png", cv2.IMREAD_UNCHANGED))
 
 
-def pictures(data: Path, name: str, limit: int | None) -> Iterator[Picture]:
+def images(data: Path, name: str, limit: int | None) -> Iterator[Image]:
     folder = data / "saliency" / name
     with (data / "reference" / f"{name}.csv").open() as lines:
         rows = list(csv.DictReader(lines))[:limit]
@@ -48,7 +48,7 @@ def pictures(data: Path, name: str, limit: int | None) -> Iterator[Picture]:
         if name in WITH_MASKS:
             mask = np.asarray(cv2.imread(str(folder / "masks" / f"{path.stem}.png"), cv2.IMREAD_GRAYSCALE)) > 127
         image = np.ascontiguousarray(np.asarray(cv2.imread(str(path)))[..., ::-1])
-        yield Picture(image, mask, data / "reference" / name / path.stem, int(row["regions"]))
+        yield Image(image, mask, data / "reference" / name / path.stem, int(row["regions"]))
 
 
 def precision_recall(found: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
@@ -72,10 +72,10 @@ def max_f(curves: list[np.ndarray]) -> float:
     return max(f_measure(p, r) for p, r in np.mean(curves, axis=0).T)
 
 
-MapOf = Callable[[Picture], np.ndarray]
+MapOf = Callable[[Image], np.ndarray]
 
 
-def map_row(label: str, items: list[Picture], map_of: MapOf) -> str:
+def map_row(label: str, items: list[Image], map_of: MapOf) -> str:
     curves, errors = [], []
     for item in items:
         assert item.mask is not None
@@ -85,7 +85,7 @@ def map_row(label: str, items: list[Picture], map_of: MapOf) -> str:
     return f"| {label} | | | | {max_f(curves):.3f} | {np.mean(errors):.3f} |"
 
 
-def cut_row(label: str, items: list[Picture], cut_of: MapOf) -> str:
+def cut_row(label: str, items: list[Image], cut_of: MapOf) -> str:
     found = [precision_recall(cut_of(item), item.mask) for item in items if item.mask is not None]
     precision, recall = np.mean(found, axis=0)
     return f"| {label} | {precision:.3f} | {recall:.3f} | {f_measure(precision, recall):.3f} | | |"
@@ -99,14 +99,14 @@ def map_only(image: np.ndarray, method: str) -> np.ndarray:
     return saliency_map({"labels": labels, "region_saliency": REGION_SALIENCY[method](image, labels, regions)})
 
 
-def pixel_hc(item: Picture) -> np.ndarray:
+def pixel_hc(item: Image) -> np.ndarray:
     from augcache.transforms.saliencycut.histogram import histogram_contrast
     from augcache.transforms.saliencycut.quantise import quantise
 
     return histogram_contrast(quantise(item.image))
 
 
-def accuracy(items: list[Picture], qualities: list[str], with_cut: bool) -> None:
+def accuracy(items: list[Image], qualities: list[str], with_cut: bool) -> None:
     """Print one table against the masks."""
     print("| result | P | R | F | max-F | MAE |\n|---|---|---|---|---|---|")
     print(map_row("reference HC map", items, lambda item: item.expected("hc") / 255))
@@ -128,7 +128,7 @@ def cut_by(method: str, quality: str) -> MapOf:
     return lambda item: saliencycut(item.image, method=method, quality=quality)["cut"]
 
 
-def agreement(items: list[Picture], qualities: list[str], with_cut: bool) -> None:
+def agreement(items: list[Image], qualities: list[str], with_cut: bool) -> None:
     """Print how far our output is from the reference's own."""
     rc, hc, regions, same = [], [], 0, 0
     overlap: dict[str, list[float]] = {quality: [] for quality in qualities}
@@ -145,7 +145,7 @@ def agreement(items: list[Picture], qualities: list[str], with_cut: bool) -> Non
             union = np.count_nonzero(cut | expected)
             overlap[quality].append(np.count_nonzero(cut & expected) / union if union else 1.0)
     print("| agreement with the reference | |\n|---|---|")
-    print(f"| pictures | {len(items)} |")
+    print(f"| images | {len(items)} |")
     print(f"| equal number of regions | {regions} |")
     print(f"| equal label in every pixel | {same} |")
     print(f"| RC map, mean absolute difference: mean, greatest | {np.mean(rc):.5f}, {np.max(rc):.5f} |")
@@ -163,17 +163,17 @@ def agreement(items: list[Picture], qualities: list[str], with_cut: bool) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--limit", type=int, help="only the first N pictures of each set")
+    parser.add_argument("--limit", type=int, help="only the first N images of each set")
     parser.add_argument("--no-cut", action="store_true", help="maps only: seconds instead of minutes")
     parser.add_argument("--quality", nargs="+", default=["exact", "fast"], choices=["exact", "fast"])
     options = parser.parse_args()
     cv2.setNumThreads(1)
     everything = []
     for name in SETS:
-        items = list(pictures(options.data, name, options.limit))
+        items = list(images(options.data, name, options.limit))
         everything += items
         if name in WITH_MASKS:
-            print(f"\n### {name}, {len(items)} pictures\n")
+            print(f"\n### {name}, {len(items)} images\n")
             accuracy(items, options.quality, not options.no_cut)
     print("\n### All sets\n")
     agreement(everything, options.quality, not options.no_cut)

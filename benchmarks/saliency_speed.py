@@ -2,9 +2,9 @@
 
     python benchmarks/saliency_speed.py [DATA] [--limit N] [--repeats R]
 
-DATA (default ../shared/data) has ``saliency/`` (pictures) and ``reference/`` (recorded times of the C++ program of
-Cheng et al.). One thread; CPU time; the stages of one picture are timed in turn and the median of the repeats is
-taken. The unit of comparison is the yardstick, one cv2 graph segmentation of the same picture, timed in the same turn;
+DATA (default ../shared/data) has ``saliency/`` (images) and ``reference/`` (recorded times of the C++ program of
+Cheng et al.). One thread; CPU time; the stages of one image are timed in turn and the median of the repeats is
+taken. The unit of comparison is the yardstick, one cv2 graph segmentation of the same image, timed in the same turn;
 the recorded times are given in the yardsticks of the machine that they were taken on.
 """
 
@@ -28,7 +28,7 @@ from augcache.transforms.saliencycut.quantise import quantise
 from augcache.transforms.saliencycut.segment import segment
 
 SETS = {"pascal_s": "images", "weizmann_horse": "images", "msra1000_nomask": ""}
-TAIL = 3.0  # no picture may take more than this times the reference's mean for its size
+TAIL = 3.0  # no image may take more than this times the reference's mean for its size
 
 
 def region_map(image: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ def report(name: str, rows: list[dict[str, str]], taken: list[dict[str, float]])
     recorded = [reference(row) for row in rows]
     total = {stage: sum(t[stage] for t in taken) for stage in taken[0]}
     theirs = {stage: sum(r[stage] for r in recorded) for stage in recorded[0]}
-    print(f"\n{name}, {len(rows)} pictures\n")
+    print(f"\n{name}, {len(rows)} images\n")
     print("| stage | ms, mean | yardsticks | slowest, ms | C++: ms, mean | C++: yardsticks | times faster |")
     print("|---|---|---|---|---|---|---|")
     for stage, ms in total.items():
@@ -109,7 +109,7 @@ def report(name: str, rows: list[dict[str, str]], taken: list[dict[str, float]])
         else:
             line += "| | | |"
         print(line)
-    # The reference's mean for a picture's size: its mean cost in yardsticks, times the picture's own yardstick.
+    # The reference's mean for an image's size: its mean cost in yardsticks, times the image's own yardstick.
     mean = theirs["RC + cut, exact"] / theirs["yardstick"]
     worst = max(range(len(rows)), key=lambda i: taken[i]["RC + cut, exact"] / taken[i]["yardstick"])
     share = taken[worst]["RC + cut, exact"] / taken[worst]["yardstick"] / mean
@@ -122,7 +122,7 @@ def report(name: str, rows: list[dict[str, str]], taken: list[dict[str, float]])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--limit", type=int, help="pictures of each set")
+    parser.add_argument("--limit", type=int, help="images of each set")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     cv2.setNumThreads(1)

@@ -1,6 +1,6 @@
 """How a build scales over workers and engines, and how many cores one driver can feed.
 
-    python benchmarks/scaling.py [DATA/saliency] [--pictures 192] [--repeats 3] [--engines loky]
+    python benchmarks/scaling.py [DATA/saliency] [--images 192] [--repeats 3] [--engines loky]
 
 Dask and Ray are started on this machine where they are installed (extras `dask` and `ray`), else left out. Each
 engine has as many worker processes as the row says; the engines take turns, and medians count. With one worker the
@@ -50,7 +50,7 @@ def nothing(jobs):
 
 
 def crops(data: Path, count: int, folder: Path) -> Path:
-    """Write distinct pictures of 400 x 300, cut from photographs that are at least as large, turned to landscape."""
+    """Write distinct images of 400 x 300, cut from photographs that are at least as large, turned to landscape."""
     files = sorted(path for path in data.rglob("*.jpg") if "msra" in str(path).lower())
     folder.mkdir()
     made = 0
@@ -58,18 +58,18 @@ def crops(data: Path, count: int, folder: Path) -> Path:
         for path in files:
             if made == count:
                 return folder
-            with Image.open(path) as picture:
-                upright = picture.convert("RGB")
+            with Image.open(path) as image:
+                upright = image.convert("RGB")
             upright = upright.rotate(90, expand=True) if upright.height > upright.width else upright
             # The same photograph again is shifted around its edge: other pixels, and the same kind of work.
             pixels = np.roll(np.asarray(upright.resize((400, 300))), 16 * shift, axis=1)
             Image.fromarray(pixels).save(folder / f"{made:05d}.jpg", quality=95)
             made += 1
-    raise SystemExit(f"{data}: no MSRA pictures found")
+    raise SystemExit(f"{data}: no MSRA images found")
 
 
 def small(count: int, folder: Path) -> Path:
-    """Write distinct tiny pictures."""
+    """Write distinct tiny images."""
     folder.mkdir()
     for number in range(count):
         pixels = np.full((*STUB_PIXELS, 3), number % 251, np.uint8)
@@ -127,7 +127,7 @@ def cpu_seconds() -> float:
 
 
 def seconds_of(source: Path, recipe: Recipe, store: Path, options: dict) -> float:
-    """Time from the first picture handed out to the last committed, without connecting."""
+    """Time from the first image handed out to the last committed, without connecting."""
     reports = []
     report = build(source, recipe, store, progress=lambda _: reports.append(time.monotonic()), **options)
     assert report.computed + report.reused == report.total, report
@@ -135,7 +135,7 @@ def seconds_of(source: Path, recipe: Recipe, store: Path, options: dict) -> floa
 
 
 def ceiling(source: Path, count: int = 24) -> float:
-    """Time of some pictures in one process, over that of as many in each of two at the same time."""
+    """Time of some images in one process, over that of as many in each of two at the same time."""
     files, seconds = sorted(source.iterdir())[:count], []
     spawn = mp.get_context("spawn")
     for processes in (1, 2):
@@ -161,14 +161,14 @@ def transform_all(files: list[Path]) -> None:
         saliencycut(decode_views(path.read_bytes())[0])
 
 
-def saliency(found: dict, data: Path, pictures: int, repeats: int, folder: Path) -> float:
-    """Print throughput and efficiency; returns CPU seconds of one picture in this process."""
-    recipe, source = Recipe("saliencycut"), crops(data, pictures, folder / "crops")
+def saliency(found: dict, data: Path, images: int, repeats: int, folder: Path) -> float:
+    """Print throughput and efficiency; returns CPU seconds of one image in this process."""
+    recipe, source = Recipe("saliencycut"), crops(data, images, folder / "crops")
     taken: dict = {key: [] for key in found}
     cpu: dict = {key: [] for key in found}
     for key, options in found.items():
         seconds_of(source, recipe, folder / f"warm-{key[0]}{key[1]}", {**options, "limit": 8 * options["workers"]})
-    few = max(4, pictures // 4)
+    few = max(4, images // 4)
     seconds_of(source, recipe, folder / "warm", {"workers": 0, "limit": 2})
     alone: list[float] = []
     ceilings: list[float] = []
@@ -181,23 +181,23 @@ def saliency(found: dict, data: Path, pictures: int, repeats: int, folder: Path)
         seconds_of(source, recipe, folder / f"alone-{repeat}", {"workers": 0, "limit": few})
         alone.append((time.process_time() - started) / few)
         ceilings.append(ceiling(source))
-    print(f"\nSaliencyCut of {pictures} pictures of 400x300; two processes that know nothing of each other reach an")
+    print(f"\nSaliencyCut of {images} images of 400x300; two processes that know nothing of each other reach an")
     print(f"efficiency of {statistics.median(ceilings):.2f} on this machine:\n")
-    print("| engine | 1 worker, pictures/s | 2 workers | efficiency | CPU ms a picture, whole machine |")
+    print("| engine | 1 worker, images/s | 2 workers | efficiency | CPU ms an image, whole machine |")
     print("|---|---|---|---|---|")
     median = {key: statistics.median(times) for key, times in taken.items()}
     for name in dict.fromkeys(key[0] for key in found):
-        one, two = pictures / median[name, 1], pictures / median[name, 2]
-        spent = 1e3 * statistics.median(cpu[name, 2]) / pictures
+        one, two = images / median[name, 1], images / median[name, 2]
+        spent = 1e3 * statistics.median(cpu[name, 2]) / images
         print(f"| {name} | {one:.1f} | {two:.1f} | {two / one / 2:.2f} | {spent:.0f} |")
     store = Store(folder / f"{next(iter(found))[0]}2-0").info()
-    print(f"\nin one process: {1e3 * statistics.median(alone):.0f} ms of CPU a picture")
-    print(f"on disk: {store.bytes / store.entries:.0f} bytes a picture")
+    print(f"\nin one process: {1e3 * statistics.median(alone):.0f} ms of CPU an image")
+    print(f"on disk: {store.bytes / store.entries:.0f} bytes an image")
     return statistics.median(alone)
 
 
 def overhead(found: dict, repeats: int, one: float, folder: Path) -> None:
-    """Print what an engine adds to a picture, and how many pictures one driver can take in."""
+    """Print what an engine adds to an image, and how many images one driver can take in."""
     recipe, count, groups = Recipe("stubs:stub"), 1000, 300
     source = small(count, folder / "small")
     rows: dict = {}
@@ -219,16 +219,15 @@ def overhead(found: dict, repeats: int, one: float, folder: Path) -> None:
                 started = time.monotonic()
                 list(pool.run(nothing, ([0] for _ in range(groups))))
                 note(name, "group", (time.monotonic() - started) / groups)
-    print(f"\nTransform stubbed out, {count} pictures of 8x8 with records of 4 KB, two workers:\n")
+    print(f"\nTransform stubbed out, {count} images of 8x8 with records of 4 KB, two workers:\n")
     print(
-        "| engine | ms a picture | ms a group there and back "
-        "| driver's CPU, ms a picture | pictures/s | cores it feeds |"
+        "| engine | ms an image | ms a group there and back | driver's CPU, ms an image | images/s | cores it feeds |"
     )
     print("|---|---|---|---|---|---|")
     for name in ["in this process", *(key[0] for key in keys)]:
         wall, group, driver = (statistics.median(rows.get((name, what), [0])) for what in ("wall", "group", "driver"))
         print(f"| {name} | {wall:.2f} | {group:.2f} | {driver:.2f} | {1e3 / driver:.0f} | {one * 1e3 / driver:.0f} |")
-    print(f"\ncores: of SaliencyCut at {1e3 * one:.0f} ms a picture, while the driver has a core for itself")
+    print(f"\ncores: of SaliencyCut at {1e3 * one:.0f} ms an image, while the driver has a core for itself")
 
 
 def joining(folder: Path, records: int = 40_000) -> None:
@@ -256,7 +255,7 @@ def joining(folder: Path, records: int = 40_000) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, default=Path("../shared/data/saliency"))
-    parser.add_argument("--pictures", type=int, default=192)
+    parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="+", default=["loky", "dask", "ray"], help="as few as you like at a time")
     arguments = parser.parse_args()
@@ -264,7 +263,7 @@ def main() -> None:
     print(f"load before: {', '.join(f'{value:.1f}' for value in os.getloadavg())}; {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name, engines(Path(name), arguments.engines) as found:
         folder = Path(name)
-        one = saliency(found, arguments.data, arguments.pictures, arguments.repeats, folder)
+        one = saliency(found, arguments.data, arguments.images, arguments.repeats, folder)
         overhead(found, arguments.repeats, one, folder)
         joining(folder)
     print(f"load after: {', '.join(f'{value:.1f}' for value in os.getloadavg())}")

@@ -1,6 +1,6 @@
 """What views from a store cost a training: epochs of a SimCLR step loop, with and without the store, in one run.
 
-    python benchmarks/training_cost.py [DATA] [--pictures 256] [--size 224] [--backbone resnet18] [--batch 32]
+    python benchmarks/training_cost.py [DATA] [--images 256] [--size 224] [--backbone resnet18] [--batch 32]
 
 Takes JPEG photographs from DATA (default ../shared/data), builds their saliency store, and trains epochs by turns, on
 the GPU where there is one (give it --backbone resnet50 --batch 256 --workers 16), from
@@ -8,12 +8,12 @@ the GPU where there is one (give it --backbone resnet50 --batch 256 --workers 16
 (a) the files with SimCLR's default augmentations, by torchvision's ImageFolder,
 (b) the store with p=0.5 and the same augmentations,
 (c) the store with p=1 and no originals read: re-coloured and resized, and with the same augmentations,
-(d) saliency computed at each look-up: not run, but reckoned from 20 pictures,
+(d) saliency computed at each look-up: not run, but reckoned from 20 images,
 (e) one batch that stays in memory: the step alone, the ceiling.
 
 "In steps" is the share of an epoch that is spent in training steps, and so not in waiting for data. "Loader alone"
 reads the same batches without training. "CPU" is the time of all processes, which other work on the machine changes
-less than it does the clock's. Figures are medians of the rounds. Last, the re-colouring of 256 pictures of 224x224 at
+less than it does the clock's. Figures are medians of the rounds. Last, the re-colouring of 256 images of 224x224 at
 once, on the device.
 """
 
@@ -120,14 +120,14 @@ def cpu_seconds() -> float:
 
 
 def seconds_of_saliency(folder: Path, count: int = 20) -> float:
-    """Seconds for the saliency of one picture, in one process."""
-    pictures = [decode_views(path.read_bytes())[0] for path in sorted(folder.rglob("*.jpg"))]
-    pictures = pictures[:: max(1, len(pictures) // count)][:count]
-    saliencycut(pictures[0])  # compiles
+    """Seconds for the saliency of one image, in one process."""
+    images = [decode_views(path.read_bytes())[0] for path in sorted(folder.rglob("*.jpg"))]
+    images = images[:: max(1, len(images) // count)][:count]
+    saliencycut(images[0])  # compiles
     started = time.perf_counter()
-    for picture in pictures:
-        saliencycut(picture)
-    return (time.perf_counter() - started) / len(pictures)
+    for image in images:
+        saliencycut(image)
+    return (time.perf_counter() - started) / len(images)
 
 
 def compare(folder: Path, store: str, options: argparse.Namespace) -> None:
@@ -165,19 +165,19 @@ def compare(folder: Path, store: str, options: argparse.Namespace) -> None:
     report(table, options, count * options.batch, seconds_of_saliency(folder))
 
 
-def report(table: dict[str, list[float]], options: argparse.Namespace, pictures: int, saliency: float) -> None:
+def report(table: dict[str, list[float]], options: argparse.Namespace, images: int, saliency: float) -> None:
     (b, *_), workers = STORED, max(1, options.workers)
-    # Once a picture and epoch where at least one of two views is of it; the workers share it out.
-    extra = 0.75 * pictures * saliency
+    # Once an image and epoch where at least one of two views is of it; the workers share it out.
+    extra = 0.75 * images * saliency
     epoch, busy, all_cpu, alone, cpu = table[b]
     slow = alone + extra / workers
     table = {**table, FLY: [max(epoch, slow), busy, all_cpu + extra, slow, cpu + extra]}
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(
-        f"\n{pictures} photographs, 2 views of {options.size}x{options.size}, {options.backbone}, "
+        f"\n{images} photographs, 2 views of {options.size}x{options.size}, {options.backbone}, "
         f"batches of {options.batch},"
     )
-    print(f"{options.workers} workers, {name}; saliency takes {saliency * 1e3:.0f} ms a picture\n")
+    print(f"{options.workers} workers, {name}; saliency takes {saliency * 1e3:.0f} ms an image\n")
     print("| views from | epoch, s | / (a) | in steps | CPU, s | / (a) | loader alone, s | / (a) | CPU, s | / (a) |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     base = table[PLAIN]
@@ -212,13 +212,13 @@ def recolour(store: Store, recipe: Recipe, count: int = 256, side: int = 224) ->
         synchronize()
         times.append(time.perf_counter() - started)
     median = statistics.median(times[5:]) * 1e3
-    print(f"re-colouring of {count} pictures of {side}x{side}: {median:.2f} ms on {DEVICE.type}")
+    print(f"re-colouring of {count} images of {side}x{side}: {median:.2f} ms on {DEVICE.type}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--batch", type=int, default=32)
@@ -226,8 +226,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder, recipe = Path(scratch) / "pictures", Recipe("saliencycut")
-        collect(options.data, folder, options.pictures)
+        folder, recipe = Path(scratch) / "images", Recipe("saliencycut")
+        collect(options.data, folder, options.images)
         store = build(folder, recipe).store
         compare(folder, store, options)
         recolour(Store(store), recipe)

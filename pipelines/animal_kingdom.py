@@ -78,15 +78,15 @@ def of_the_same_video(features: np.ndarray, videos: np.ndarray) -> float:
 
 
 def make_sample(folder: Path) -> Path:
-    """Pan over the sample pictures, 250 frames each."""
+    """Pan over the sample images, 250 frames each."""
     folder.mkdir()
     for path in sorted(SAMPLES.rglob("*.jpg"))[::2]:
-        picture = np.asarray(Image.open(path).convert("RGB").resize((192, 192)))
+        image = np.asarray(Image.open(path).convert("RGB").resize((192, 192)))
         with av.open(str(folder / f"{path.stem}.mp4"), "w") as container:
             stream = container.add_stream("libx264", rate=25)
             stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
             for step in range(250):
-                view = np.ascontiguousarray(picture[step // 4 : step // 4 + 128, step // 4 : step // 4 + 128])
+                view = np.ascontiguousarray(image[step // 4 : step // 4 + 128, step // 4 : step // 4 + 128])
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(view, "rgb24")))
             container.mux(stream.encode())
     return folder
@@ -110,7 +110,7 @@ def main() -> None:
         frames = Recipe("frame", every=EVERY, width=64, height=64, **chosen)
         print(extract_frames(folder, frames, store, limit=settings.limit or None, workers=settings.builders))
 
-        backbone, features = make_backbone(settings, small_pictures=True)
+        backbone, features = make_backbone(settings, small_images=True)
         if clip:
             method: nn.Module = AnchorAndSuccessors(backbone, features, weights)
             [augment] = policy_transforms("default", views=1, size=settings.size)

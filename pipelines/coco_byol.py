@@ -1,10 +1,10 @@
-"""COCO's pictures with BYOL by PyTorch Lightning: its own augmentations, and background removal as one of them.
+"""COCO's images with BYOL by PyTorch Lightning: its own augmentations, and background removal as one of them.
 
     python pipelines/coco_byol.py train2017 --background 0.5
 
-FOLDER is any folder of pictures. Copies of 256x256 (centre crops) are stored beside it, so no JPEG is decoded for
+FOLDER is any folder of images. Copies of 256x256 (centre crops) are stored beside it, so no JPEG is decoded for
 training. With ``--background P`` their saliency is stored too, and with chance P a view shows what the cut holds of the
-picture, on black. Augmentations and settings are those of arXiv:2006.07733: crops of 224, blur of 23x23 always on one
+image, on black. Augmentations and settings are those of arXiv:2006.07733: crops of 224, blur of 23x23 always on one
 view and rarely on the other, solarisation on the latter; LARS, 0.2 for a batch of 256.
 """
 
@@ -64,8 +64,8 @@ def open_views(folder: Any, store: Any, background: float, settings: Settings) -
     if background == 0:
         return CachedImages(store, copies, MultiViewTransform(views))
     print(build(store, Recipe("saliencycut"), store, workers=settings.builders))
-    pictures = CachedImages(store, copies)
-    return HashedSaliencyDataset(pictures, store=store, view="cutout", p=background, transform=views)
+    images = CachedImages(store, copies)
+    return HashedSaliencyDataset(images, store=store, view="cutout", p=background, transform=views)
 
 
 class Lit(lightning.LightningModule):

@@ -3,7 +3,7 @@
     python pipelines/deepcluster.py data/pv --policy saliency0.5+default --clusters 10000
 
 FOLDER has a subfolder for each class, which only the scores at the end use. Before each epoch the embeddings of all
-pictures are clustered, and the clusters are kept as pseudo-labels in the store beside FOLDER, by the pictures' content
+images are clustered, and the clusters are kept as pseudo-labels in the store beside FOLDER, by the images' content
 and under a name that holds the digest of the weights; those of the epoch before are deleted. A run that died can be
 traced by them, and another program can train on them. Settings are those of arXiv:1807.05520, without its Sobel filter;
 the rate is constant, so that --warmup and --cycles do nothing here.
@@ -46,7 +46,7 @@ PUBLISHED = Settings(epochs=200, batch=256, optimizer="sgd", lr=0.05, weight_dec
 
 
 class Relabelled(Dataset[Any]):
-    """First views of a data set, with other targets."""
+    """First views of a dataset, with other targets."""
 
     def __init__(self, data: Any, targets: np.ndarray) -> None:
         self.data, self.targets = data, targets
@@ -68,7 +68,7 @@ def cluster(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
 
 
 def assign(plain: Any, backbone: nn.Module, path: Path, clusters: int, settings: Settings) -> tuple[Recipe, np.ndarray]:
-    """Cluster all pictures by the network as it is, and keep the clusters in the store."""
+    """Cluster all images by the network as it is, and keep the clusters in the store."""
     keys, store = keys_of(plain), Store(path, "w")
     weights = weights_digest(backbone.state_dict())
     recipe = label_recipe("deepcluster", keys, model=weights, clusters=clusters, size=settings.size, seed=settings.seed)
@@ -81,9 +81,9 @@ def train_epoch(backbone: nn.Module, head: nn.Module, optimizers: list[Any], loa
     """Learn the clusters as classes; return the mean loss."""
     device, steps, total = next(backbone.parameters()).device, steps_of(loader, settings), 0.0
     backbone.train()
-    for _, (pictures, targets) in zip(range(steps), loader, strict=False):
-        pictures, targets = to_device([pictures, targets], device)  # noqa: PLW2901  # the same batch
-        loss = nn.functional.cross_entropy(head(backbone(pictures)), targets)
+    for _, (images, targets) in zip(range(steps), loader, strict=False):
+        images, targets = to_device([images, targets], device)  # noqa: PLW2901  # the same batch
+        loss = nn.functional.cross_entropy(head(backbone(images)), targets)
         for each in optimizers:
             each.zero_grad()
         loss.backward()

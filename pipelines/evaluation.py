@@ -20,14 +20,14 @@ from torch import nn
 
 @torch.no_grad()
 def embed(backbone: nn.Module, batches: Iterable[tuple[Any, torch.Tensor]]) -> tuple[np.ndarray, np.ndarray]:
-    """Embed pictures.
+    """Embed images.
 
     Parameters
     ----------
     backbone : Module
-        Pictures (B, 3, side, side) to features (B, D).
+        Images (B, 3, side, side) to features (B, D).
     batches : iterable
-        Pairs of pictures, or of a list of views whose first is taken, and class indices.
+        Pairs of images, or of a list of views whose first is taken, and class indices.
 
     Returns
     -------
@@ -37,8 +37,8 @@ def embed(backbone: nn.Module, batches: Iterable[tuple[Any, torch.Tensor]]) -> t
     device, training = next(backbone.parameters()).device, backbone.training
     backbone.eval()
     features, targets = [], []
-    for pictures, target in batches:
-        view = pictures[0] if isinstance(pictures, list | tuple) else pictures
+    for images, target in batches:
+        view = images[0] if isinstance(images, list | tuple) else images
         features.append(backbone(view.to(device)).float().cpu())
         targets.append(target)
     backbone.train(training)
@@ -51,7 +51,7 @@ def clustering_score(features: np.ndarray, targets: np.ndarray, seed: int = 0) -
     Returns
     -------
     dict
-        ``nmi``, normalised mutual information; ``purity``, the share of pictures of their cluster's commonest class;
+        ``nmi``, normalised mutual information; ``purity``, the share of images of their cluster's commonest class;
         ``acc``, accuracy under the best one-to-one match of clusters and classes. Each from 0 to 1.
     """
     unit = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
@@ -72,7 +72,7 @@ def _classifier() -> Any:
 def linear_probe(features: np.ndarray, targets: np.ndarray, seed: int = 0) -> float:
     """Balanced accuracy, 0 to 1, of logistic regression on frozen embeddings, over up to five stratified folds.
 
-    Chance is one over the number of classes, however unequal they are. Classes of one picture are left out.
+    Chance is one over the number of classes, however unequal they are. Classes of one image are left out.
     """
     counts = np.bincount(targets)
     usable = counts[targets] > 1
@@ -85,5 +85,5 @@ def linear_probe(features: np.ndarray, targets: np.ndarray, seed: int = 0) -> fl
 
 
 def linear_test(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
-    """Accuracy, 0 to 1, of logistic regression on frozen embeddings, on pictures of a test set."""
+    """Accuracy, 0 to 1, of logistic regression on frozen embeddings, on images of a test set."""
     return float(_classifier().fit(*train).score(*test))

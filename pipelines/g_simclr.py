@@ -1,11 +1,11 @@
-"""G-SimCLR: SimCLR in batches of dissimilar pictures, which a denoising autoencoder has told apart beforehand.
+"""G-SimCLR: SimCLR in batches of dissimilar images, which a denoising autoencoder has told apart beforehand.
 
     python pipelines/g_simclr.py cifar-10-batches-bin
 
-FOLDER is what CIFAR-10 or STL-10 unpacks to. First a denoising autoencoder learns the pictures; k-means over its codes
-gives pseudo-labels, which are kept in the store by the pictures' content, and found there by the next run with the
-same settings. Then SimCLR trains on batches in which no two pictures are of one cluster, so that none repels its like.
-As in the authors' notebooks for arXiv:2009.12007 there are as many clusters as pictures in a batch, the noise is 0.01
+FOLDER is what CIFAR-10 or STL-10 unpacks to. First a denoising autoencoder learns the images; k-means over its codes
+gives pseudo-labels, which are kept in the store by the images' content, and found there by the next run with the
+same settings. Then SimCLR trains on batches in which no two images are of one cluster, so that none repels its like.
+As in the authors' notebooks for arXiv:2009.12007 there are as many clusters as images in a batch, the noise is 0.01
 and the temperature 0.1.
 """
 
@@ -37,7 +37,7 @@ PUBLISHED = Settings(size=32, epochs=100, batch=64, optimizer="sgd", lr=0.1, wei
 
 
 class Autoencoder(nn.Module):
-    """Pictures (B, 3, side, side), side a multiple of 8, to codes of 128 layers and an eighth of the side, and back."""
+    """Images (B, 3, side, side), side a multiple of 8, to codes of 128 layers and an eighth of the side, and back."""
 
     def __init__(self, noise: float = 0.01) -> None:
         super().__init__()
@@ -46,17 +46,17 @@ class Autoencoder(nn.Module):
         up = [nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(b, a, 4, 2, 1)) for a, b in pairwise(widths)]
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up[::-1])
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of the pictures as told from the codes of noisy ones."""
-        noisy = pictures + self.noise * torch.randn_like(pictures)
-        return nn.functional.mse_loss(self.decoder(self.encoder(noisy)), pictures)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of the images as told from the codes of noisy ones."""
+        noisy = images + self.noise * torch.randn_like(images)
+        return nn.functional.mse_loss(self.decoder(self.encoder(noisy)), images)
 
 
 class Dissimilar(Sampler[list[int]]):
-    """Batches whose pictures are all of different clusters.
+    """Batches whose images are all of different clusters.
 
-    Where there are fewer clusters than pictures in a batch, each is taken again only when all have been. A cluster that
-    is used up begins anew, so pictures of small ones come more often.
+    Where there are fewer clusters than images in a batch, each is taken again only when all have been. A cluster that
+    is used up begins anew, so images of small ones come more often.
     """
 
     def __init__(self, labels: np.ndarray, batch: int) -> None:
@@ -79,17 +79,17 @@ class Dissimilar(Sampler[list[int]]):
 
 
 def find_labels(path: Path, epochs: int, settings: Settings) -> np.ndarray:
-    """Return the pseudo-labels of a store's pictures, from the store where an earlier run has put them."""
+    """Return the pseudo-labels of a store's images, from the store where an earlier run has put them."""
     [plain] = policy_transforms(Policy(p=0.0), views=1, size=settings.size)
-    pictures, store, clusters = CachedImages(path, transform=plain), Store(path, "w"), settings.batch
-    keys = keys_of(pictures)
+    images, store, clusters = CachedImages(path, transform=plain), Store(path, "w"), settings.batch
+    keys = keys_of(images)
     how = {"clusters": clusters, "epochs": epochs, "size": settings.size, "noise": 0.01, "seed": settings.seed}
     recipe = label_recipe("denoising autoencoder, k-means", keys, **how, steps=settings.steps)
     if not all(store.has(recipe.digest, keys)):
         learning = replace(settings, epochs=epochs, optimizer="adamw", lr=1e-3, cycles=1)
         autoencoder = Autoencoder()
-        train(autoencoder, make_loader(pictures, learning), learning)
-        codes, _ = embed(nn.Sequential(autoencoder.encoder, nn.Flatten()), make_loader(pictures, settings, train=False))
+        train(autoencoder, make_loader(images, learning), learning)
+        codes, _ = embed(nn.Sequential(autoencoder.encoder, nn.Flatten()), make_loader(images, settings, train=False))
         labels = KMeans(min(clusters, len(codes)), n_init=1, random_state=settings.seed).fit_predict(codes)
         write_labels(store, recipe, keys, labels)
     return read_labels(store, recipe, keys)
@@ -107,18 +107,18 @@ def main() -> None:
         test = make_store(folder, store, "test", settings)
         labels = find_labels(path, arguments.autoencoder_epochs or settings.epochs, settings)
         sizes = np.unique(labels, return_counts=True)[1]
-        print(f"{len(sizes)} clusters of {sizes.min()} to {sizes.max()} pictures")
+        print(f"{len(sizes)} clusters of {sizes.min()} to {sizes.max()} images")
 
         views = SimCLRTransform(settings.size, cj_strength=0.5, gaussian_blur=0.0)
         data: Any = CachedImages(path, transform=views)
         loader = DataLoader(data, batch_sampler=Dissimilar(labels, settings.batch), num_workers=settings.workers)
-        backbone, features = make_backbone(settings, small_pictures=True)
+        backbone, features = make_backbone(settings, small_images=True)
         train(SimCLR(backbone, features, temperature=0.1), loader, settings)
         save(backbone, arguments)
 
         [plain] = policy_transforms(Policy(p=0.0), views=1, size=settings.size)
         embedded = embed(backbone, make_loader(CachedImages(test, transform=plain), settings, train=False))
-        print("k-means, test pictures:", clustering_score(*embedded, settings.seed))
+        print("k-means, test images:", clustering_score(*embedded, settings.seed))
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def animals(annotations: Path) -> str:
 
 def make_store(folder: Path, annotations: Path, store: Path, limit: int = 0, workers: int | None = None) -> Path:
     """Store 64x64 copies of all animals that the store does not have yet."""
-    pictures = open_source(folder, annotations=annotations, keep=[animals(annotations)])
-    print(resize(pictures, Recipe("resize", width=64, height=64), store, limit=limit or None, workers=workers))
+    images = open_source(folder, annotations=annotations, keep=[animals(annotations)])
+    print(resize(images, Recipe("resize", width=64, height=64), store, limit=limit or None, workers=workers))
     return store
 
 
@@ -106,17 +106,17 @@ def train(method: nn.Module, data: Dataset[Any], settings: Settings) -> None:
 
 
 def make_sample(folder: Path) -> Path:
-    """Make a data set of the 2021 form, six crops a picture: the cat is an animal, the roofs are not."""
+    """Make a dataset of the 2021 form, six crops an image: the cat is an animal, the roofs are not."""
     (folder / "train").mkdir(parents=True)
     images, annotations, categories = [], [], []
     for number, path in enumerate(sorted(SAMPLES.rglob("*.jpg"))):
         kingdom = "Animalia" if path.stem in ("chelsea", "astronaut") else "Plantae"
         categories.append({"id": number, "name": path.stem, "kingdom": kingdom})
-        picture = Image.open(path).resize((160, 120))
+        image = Image.open(path).resize((160, 120))
         for left in range(0, 60, 10):
             images.append({"id": len(images), "file_name": f"train/{path.stem}_{left}.jpg"})
             annotations.append({"id": len(annotations), "image_id": images[-1]["id"], "category_id": number})
-            picture.crop((left, 0, left + 100, 120)).save(folder / images[-1]["file_name"])
+            image.crop((left, 0, left + 100, 120)).save(folder / images[-1]["file_name"])
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "train.json").write_text(json.dumps(content))
     return folder
@@ -134,7 +134,7 @@ def main() -> None:
         annotations = arguments.annotations or (found[0] if found else folder / "train.json")
         make_store(folder, annotations, store, settings.limit, settings.builders)
         copies = Recipe("resize", width=64, height=64)
-        backbone, features = make_backbone(settings, small_pictures=True)
+        backbone, features = make_backbone(settings, small_images=True)
         train(SimCLR(backbone, features), views_of(CachedImages(store, copies), arguments.policy, settings), settings)
         save(backbone, arguments)
 

@@ -21,7 +21,7 @@ Views = list[torch.Tensor]
 
 
 class SimCLR(nn.Module):
-    """arXiv:2002.05709: views of a picture attract, all other views of the batch repel."""
+    """arXiv:2002.05709: views of an image attract, all other views of the batch repel."""
 
     def __init__(self, backbone: nn.Module, features: int, temperature: float = 0.5) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class BarlowTwins(nn.Module):
 METHODS = ("simclr", "simsiam", "byol", "moco", "swav", "barlowtwins")
 
 
-def make_method(name: str, backbone: nn.Module, features: int, *, pictures: int, batch: int, epochs: int) -> nn.Module:
+def make_method(name: str, backbone: nn.Module, features: int, *, images: int, batch: int, epochs: int) -> nn.Module:
     """Make one of `METHODS`, with what depends on the size of the data.
 
     Parameters
@@ -143,17 +143,17 @@ def make_method(name: str, backbone: nn.Module, features: int, *, pictures: int,
     name : str
         One of `METHODS`.
     backbone : Module
-        Pictures (B, 3, side, side) to features (B, features).
+        Images (B, 3, side, side) to features (B, features).
     features : int
         Width of what the backbone gives.
-    pictures, batch, epochs : int
-        MoCo's queue holds at most half of the pictures, lest a picture be its own negative; SwAV has at most four
-        prototypes for each picture of a batch; BYOL's momentum ends at 1 with the last step.
+    images, batch, epochs : int
+        MoCo's queue holds at most half of the images, lest an image be its own negative; SwAV has at most four
+        prototypes for each image of a batch; BYOL's momentum ends at 1 with the last step.
     """
     if name == "byol":
-        return BYOL(backbone, features, steps=epochs * max(1, pictures // batch))
+        return BYOL(backbone, features, steps=epochs * max(1, images // batch))
     if name == "moco":
-        return MoCo(backbone, features, queue=min(65536, max(batch, pictures // 2 // batch * batch)))
+        return MoCo(backbone, features, queue=min(65536, max(batch, images // 2 // batch * batch)))
     if name == "swav":
         return SwAV(backbone, features, prototypes=min(3000, 4 * batch))
     return {"simclr": SimCLR, "simsiam": SimSiam, "barlowtwins": BarlowTwins}[name](backbone, features)

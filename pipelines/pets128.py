@@ -3,7 +3,7 @@
     python pipelines/pets128.py FOLDER [--policy default]
 
 FOLDER is where ``images.tar.gz`` and ``annotations.tar.gz`` were unpacked: ``images/*.jpg``,
-``annotations/trimaps/*.png``, ``annotations/trainval.txt`` and ``test.txt``. The stores, pictures with trimaps, are
+``annotations/trimaps/*.png``, ``annotations/trainval.txt`` and ``test.txt``. The stores, images with trimaps, are
 written beside FOLDER. ``--epochs 0`` leaves out SimCLR, and tells what it is worth.
 """
 
@@ -36,16 +36,16 @@ RECIPE = Recipe("resize", width=128, height=128, masks=True)
 
 
 def make_store(folder: Path, split: str, store: Path, limit: int = 0, workers: int | None = None) -> Path:
-    """Store 128x128 copies, pictures and trimaps, of one split."""
+    """Store 128x128 copies, images and trimaps, of one split."""
     lines = (folder / "annotations" / f"{split}.txt").read_text().split("\n")
     names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
     with tempfile.NamedTemporaryFile("w", suffix=".csv", newline="") as file:
         # The breed is the name of the file up to the number.
         csv.writer(file).writerows([f"{name}.jpg", name.rpartition("_")[0]] for name in names)
         file.flush()
-        pictures = Masked(ListFile(file.name, folder / "images"), folder / "annotations" / "trimaps")
+        images = Masked(ListFile(file.name, folder / "images"), folder / "annotations" / "trimaps")
         path = store.with_name(f"{store.stem}-{split}{store.suffix}")
-        print(resize(pictures, RECIPE, path, limit=limit or None, workers=workers))
+        print(resize(images, RECIPE, path, limit=limit or None, workers=workers))
     return path
 
 
@@ -55,13 +55,13 @@ def one_hot(trimap: torch.Tensor) -> torch.Tensor:
 
 
 def collate(items: list[Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Batch of pictures uint8 (B, 3, H, W), trimaps float32 (B, 3, H, W), and breeds (B,)."""
+    """Batch of images uint8 (B, 3, H, W), trimaps float32 (B, 3, H, W), and breeds (B,)."""
     images, (breeds, trimaps) = default_collate(items)
     return images, one_hot(trimaps), breeds
 
 
 class Segmenter(nn.Module):
-    """A backbone and two blocks, each a bilinear enlargement and a 3x3 convolution, up to the size of the picture."""
+    """A backbone and two blocks, each a bilinear enlargement and a 3x3 convolution, up to the size of the image."""
 
     def __init__(self, backbone: nn.Module, features: int, width: int = 64, layers: int = 3) -> None:
         super().__init__()
@@ -74,18 +74,18 @@ class Segmenter(nn.Module):
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, 255 * torch.tensor(values)[:, None, None])
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures uint8 (B, 3, H, W) to scores (B, layers, H, W)."""
-        height, width = pictures.shape[-2:]
-        maps = self.backbone.forward_features((pictures - self.mean) / self.std)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images uint8 (B, 3, H, W) to scores (B, layers, H, W)."""
+        height, width = images.shape[-2:]
+        maps = self.backbone.forward_features((images - self.mean) / self.std)
         for block, part in zip(self.blocks, (4, 1), strict=True):
             maps = block(interpolate(maps, size=(height // part, width // part), mode="bilinear"))
         return self.last(maps)
 
     def loss(self, batch: Any) -> torch.Tensor:
         """Cross-entropy; half of the batches are mirrored."""
-        pictures, trimaps = (each.flip(-1) for each in batch[:2]) if torch.rand(()) < 0.5 else batch[:2]
-        return cross_entropy(self(pictures), trimaps)
+        images, trimaps = (each.flip(-1) for each in batch[:2]) if torch.rand(()) < 0.5 else batch[:2]
+        return cross_entropy(self(images), trimaps)
 
 
 @torch.no_grad()
@@ -94,8 +94,8 @@ def intersection_over_union(model: nn.Module, loader: DataLoader[Any]) -> torch.
     model.eval()
     device = next(model.parameters()).device
     both, either = torch.zeros(3), torch.zeros(3)
-    for pictures, trimaps, _ in loader:
-        found = nn.functional.one_hot(model(pictures.to(device)).argmax(1).cpu(), 3).movedim(-1, 1)
+    for images, trimaps, _ in loader:
+        found = nn.functional.one_hot(model(images.to(device)).argmax(1).cpu(), 3).movedim(-1, 1)
         both += (found * trimaps).sum((0, 2, 3))
         either += torch.maximum(found, trimaps).sum((0, 2, 3))
     return both / either
@@ -111,11 +111,11 @@ def fine_tune(backbone: nn.Module, features: int, stores: dict[str, Path], setti
         model = Segmenter(copy.deepcopy(backbone), features)
         train(model, make_loader(Subset(known, order[:count]), tuned, collate=collate), tuned, model.loss)
         iou = intersection_over_union(model, make_loader(new, tuned, train=False, collate=collate))
-        print(f"{share:.0%} of the labels ({count} pictures): mean IoU {iou.mean():.3f}, of the pet {iou[0]:.3f}")
+        print(f"{share:.0%} of the labels ({count} images): mean IoU {iou.mean():.3f}, of the pet {iou[0]:.3f}")
 
 
 def make_sample(folder: Path) -> Path:
-    """Make a data set of the same form."""
+    """Make a dataset of the same form."""
     import numpy as np
     from PIL import Image
 
@@ -147,8 +147,8 @@ def main() -> None:
             split: make_store(folder, split, store, settings.limit, settings.builders) for split in ("trainval", "test")
         }
         backbone, features = make_backbone(settings)
-        pictures = views_of(CachedImages(stores["trainval"], RECIPE), arguments.policy, settings)
-        train(SimCLR(backbone, features), make_loader(pictures, settings), settings)
+        images = views_of(CachedImages(stores["trainval"], RECIPE), arguments.policy, settings)
+        train(SimCLR(backbone, features), make_loader(images, settings), settings)
         save(backbone, arguments)
 
         epochs = arguments.tuning_epochs or (2 if arguments.smoke else 50)

@@ -1,4 +1,4 @@
-"""PV pictures by a saliency store: any of six self-supervised methods under any policy, then what it learnt.
+"""PV images by a saliency store: any of six self-supervised methods under any policy, then what it learnt.
 
     python pipelines/pv_saliency.py data/pv --method simsiam --policy saliency0.5+default
 
@@ -42,7 +42,7 @@ def main() -> None:
         small = {"crops": 6, "crop_size": settings.size // 2} if arguments.method == "swav" else {}
         data = policy_views(folder, arguments.policy, store=store, size=settings.size, **small)
         backbone, features = make_backbone(settings)
-        counts = {"pictures": len(data), "batch": settings.batch, "epochs": settings.epochs}
+        counts = {"images": len(data), "batch": settings.batch, "epochs": settings.epochs}
         train(make_method(arguments.method, backbone, features, **counts), make_loader(data, settings), settings)
         save(backbone, arguments)
 

@@ -1,9 +1,9 @@
-"""Which way up: a network learns pictures by telling by how many quarter turns each was turned.
+"""Which way up: a network learns images by telling by how many quarter turns each was turned.
 
     python pipelines/rotation.py data/pv --policy saliency0.5+default
 
 FOLDER has a subfolder for each class, which only the scores at the end use. Its saliency is computed once, into the
-store beside it; `policy` says how often a picture is its stored view. All four turns of a picture are in one batch, as
+store beside it; `policy` says how often an image is its stored view. All four turns of an image are in one batch, as
 in arXiv:1803.07728; settings are those of its CIFAR-10 experiments, with a cosine in place of steps of the rate.
 """
 
@@ -29,9 +29,9 @@ class Rotation(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, nn.Linear(features, 4)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Scores (4 B, 4) of all turns of pictures (B, 3, side, side): first all upright, then all by 90 degrees ..."""
-        turned = torch.cat([torch.rot90(pictures, turns, (2, 3)) for turns in range(4)])
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Scores (4 B, 4) of all turns of images (B, 3, side, side): first all upright, then all by 90 degrees ..."""
+        turned = torch.cat([torch.rot90(images, turns, (2, 3)) for turns in range(4)])
         return self.head(self.backbone(turned))
 
 
@@ -45,8 +45,8 @@ def accuracy(model: Rotation, batches: Any) -> float:
     """Share of turns that are told right; chance is 0.25."""
     model.eval()
     device, right = next(model.parameters()).device, []
-    for (pictures,), _ in batches:
-        scores = model(pictures.to(device))
+    for (images,), _ in batches:
+        scores = model(images.to(device))
         right.append((scores.argmax(1) == turns_of(scores)).float())
     return torch.cat(right).mean().item()
 
@@ -63,8 +63,8 @@ def main() -> None:
         model, loss = Rotation(backbone, features), nn.CrossEntropyLoss()
 
         def loss_of(batch: Any) -> torch.Tensor:
-            (pictures,), _ = batch
-            scores = model(pictures)
+            (images,), _ = batch
+            scores = model(images)
             return loss(scores, turns_of(scores))
 
         train(model, make_loader(data, settings), settings, loss_of)

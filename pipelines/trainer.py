@@ -34,7 +34,7 @@ class Settings:
     """How to train; each field is an option of every pipeline. Each pipeline sets what its paper says.
 
     `lr` is for the batch as it is. With `cycles` above 1 the cosine restarts, in cycles of equal length. `steps` ends
-    an epoch after so many batches; `limit` takes only so many pictures, and keeps their store no longer than the run.
+    an epoch after so many batches; `limit` takes only so many images, and keeps their store no longer than the run.
     0 is all.
     """
 
@@ -74,7 +74,7 @@ def read_arguments(
     `published` holds the defaults, or tells them from the other options.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, help="the data set; with --smoke, made of samples if left out")
+    parser.add_argument("folder", nargs="?", type=Path, help="the dataset; with --smoke, made of samples if left out")
     parser.add_argument("--smoke", action="store_true", help="a small sample, a small network, a few steps")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the trained backbone's weights there")
     for field in dataclasses.fields(Settings):
@@ -100,7 +100,7 @@ def read_arguments(
 def home_of(
     arguments: argparse.Namespace, settings: Settings, make_sample: Callable[[Path], Path]
 ) -> Iterator[tuple[Path, Path]]:
-    """Give the data set's folder, and where its store goes: where augcache has it; of a part, in scratch space."""
+    """Give the dataset's folder, and where its store goes: where augcache has it; of a part, in scratch space."""
     if not (arguments.smoke or settings.limit):
         yield arguments.folder, store_path(arguments.folder)
         return
@@ -109,7 +109,7 @@ def home_of(
 
 
 def few(folder: Path, into: Path, count: int) -> Path:
-    """Link `count` pictures of `folder`, evenly taken from the sorted list of them all, so that few is every class."""
+    """Link `count` images of `folder`, evenly taken from the sorted list of them all, so that few is every class."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
     for path in files[:: max(1, len(files) // count)][:count]:
         link = into / path.relative_to(folder)
@@ -118,13 +118,13 @@ def few(folder: Path, into: Path, count: int) -> Path:
     return into
 
 
-def make_backbone(settings: Settings, *, small_pictures: bool = False) -> tuple[nn.Module, int]:
+def make_backbone(settings: Settings, *, small_images: bool = False) -> tuple[nn.Module, int]:
     """Make a timm network, untrained and without its classifier, and the width of its features.
 
-    With `small_pictures`, a ResNet's stem is a 3x3 convolution without max-pooling, as SimCLR has it for CIFAR-10.
+    With `small_images`, a ResNet's stem is a 3x3 convolution without max-pooling, as SimCLR has it for CIFAR-10.
     """
     network = timm.create_model(settings.backbone, num_classes=0)
-    if small_pictures:
+    if small_images:
         network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 1, 1, bias=False)
         network.maxpool = nn.Identity()
     return network, network.num_features
@@ -178,7 +178,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: i
 def steps_of(loader: DataLoader[Any], settings: Settings) -> int:
     """Batches of an epoch."""
     if len(loader) == 0:
-        raise SystemExit(f"{len(loader.dataset)} pictures make no batch of {settings.batch}: give a smaller --batch")
+        raise SystemExit(f"{len(loader.dataset)} images make no batch of {settings.batch}: give a smaller --batch")
     return min(len(loader), settings.steps or len(loader))
 
 

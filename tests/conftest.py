@@ -1,4 +1,4 @@
-"""Shared fixtures: the sample pictures of the repository, and the larger test data where it is at hand."""
+"""Shared fixtures: the sample images of the repository, and the larger test data where it is at hand."""
 
 import runpy
 import subprocess
@@ -38,11 +38,11 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
-    """A folder with six distinct small pictures in two classes."""
-    root = tmp_path / "pictures"
+def images(tmp_path) -> Path:
+    """A folder with six distinct small images in two classes."""
+    root = tmp_path / "images"
     for index in range(6):
-        write_picture(root / f"{'ab'[index % 2]}/{index}.png", index)
+        write_image(root / f"{'ab'[index % 2]}/{index}.png", index)
     return root
 
 
@@ -57,7 +57,7 @@ def forged(record: dict[str, np.ndarray]) -> bytes:
         return codec.encode(record)
 
 
-def write_picture(path: Path, seed: int, size: tuple[int, int] = (24, 20)) -> np.ndarray:
+def write_image(path: Path, seed: int, size: tuple[int, int] = (24, 20)) -> np.ndarray:
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

@@ -1,4 +1,4 @@
-"""A transform that does to its worker what a transform should not; which one, the picture's first red value says."""
+"""A transform that does to its worker what a transform should not; which one, the image's first red value says."""
 
 import ctypes
 import os
@@ -65,7 +65,7 @@ def hang_with_the_lock():
     re.match(r"(a+)+$", "a" * 60 + "b")
 
 
-# By the first red value: the deed, and what becomes of the picture; None where it has its record.
+# By the first red value: the deed, and what becomes of the image; None where it has its record.
 DEEDS = {
     1: (lambda: sys.exit(0), "the transform raised SystemExit: 0"),
     2: (lambda: fail(GeneratorExit()), "the transform raised GeneratorExit"),
@@ -92,7 +92,7 @@ DEEDS = {
 
 @transform(version=1)
 def hostile(image):
-    """Do what the picture asks for."""
+    """Do what the image asks for."""
     deed, _ = DEEDS.get(int(image[0, 0, 0]), (lambda: None, None))
     given = deed()
     return {"mean": image.mean((0, 1)).astype(np.float32)} if given is None else given
@@ -100,7 +100,7 @@ def hostile(image):
 
 @transform(version=1)
 def hang(image, *, how="sleep", only=0):
-    """Never return, for pictures with the given first red value (0: any)."""
+    """Never return, for images with the given first red value (0: any)."""
     if only in (0, image[0, 0, 0]):
         {"sleep": lambda: time.sleep(1000), "lock": hang_with_the_lock, "child": lambda: os.system("sleep 1000")}[how]()
     return {"mean": image.mean((0, 1)).astype(np.float32)}

@@ -116,12 +116,12 @@ def test_what_is_not_needed_is_not_loaded(code, absent):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_build_workers_load_no_torch(pictures, tmp_path):
+def test_build_workers_load_no_torch(images, tmp_path):
     """A worker process of a build has neither torch nor click."""
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from augcache import Recipe, Store, build
-report = build({str(pictures)!r}, Recipe("toy:modules"), {str(tmp_path / "s.augcache")!r}, workers=2)
+report = build({str(images)!r}, Recipe("toy:modules"), {str(tmp_path / "s.augcache")!r}, workers=2)
 assert report.computed == 6 and "torch" not in sys.modules
 store = Store(report.store)
 for key in store.keys(Recipe("toy:modules")):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 
 from augcache import Recipe, Store, build, content_key
@@ -29,22 +29,22 @@ def contents(store: Store) -> dict:
     return found
 
 
-def test_twice_computes_once(pictures, tmp_path):
+def test_twice_computes_once(images, tmp_path):
     """Running the same command again computes nothing; a new file computes one; a copy none."""
     log = tmp_path / "log"
     recipe = Recipe("toy:traced", log=str(log))
     path = tmp_path / "s.augcache"
-    assert counts(build(pictures, recipe, path, workers=2)) == (6, 0, 0)
-    assert counts(build(pictures, recipe, path, workers=2)) == (0, 6, 0)
-    write_picture(pictures / "a/new.png", 99)
-    shutil.copyfile(pictures / "a/0.png", pictures / "b/copy.png")
-    assert counts(build(pictures, recipe, path, workers=2)) == (1, 7, 0)
+    assert counts(build(images, recipe, path, workers=2)) == (6, 0, 0)
+    assert counts(build(images, recipe, path, workers=2)) == (0, 6, 0)
+    write_image(images / "a/new.png", 99)
+    shutil.copyfile(images / "a/0.png", images / "b/copy.png")
+    assert counts(build(images, recipe, path, workers=2)) == (1, 7, 0)
     assert len(log.read_text().split()) == 7
 
 
-def test_a_picture_under_many_names_is_computed_once(tmp_path):
+def test_a_image_under_many_names_is_computed_once(tmp_path):
     """Copies, and the same pixels in another file format, share one record, found in one run."""
-    pixels = write_picture(tmp_path / "p/0.png", 5)
+    pixels = write_image(tmp_path / "p/0.png", 5)
     for index in range(1, 9):
         Image.fromarray(pixels).save(tmp_path / f"p/{index}.{'png' if index % 2 else 'bmp'}")
     log = tmp_path / "log"
@@ -54,37 +54,37 @@ def test_a_picture_under_many_names_is_computed_once(tmp_path):
     assert {row.key for row in Store(report.store).sources()} == {content_key(pixels)}
 
 
-def test_a_changed_parameter_computes_anew_and_keeps_the_old(pictures, tmp_path):
+def test_a_changed_parameter_computes_anew_and_keeps_the_old(images, tmp_path):
     """Two recipes live side by side in one store."""
     path = tmp_path / "s.augcache"
-    build(pictures, TOY, path, workers=0)
-    assert counts(build(pictures, Recipe("toy:toy", shift=5), path, workers=0)) == (6, 0, 0)
+    build(images, TOY, path, workers=0)
+    assert counts(build(images, Recipe("toy:toy", shift=5), path, workers=0)) == (6, 0, 0)
     info = Store(path).info()
     assert (info.entries, info.sources, [each.entries for each in info.recipes]) == (12, 6, [6, 6])
 
 
-def test_one_worker_or_many_give_the_same_bytes(pictures, tmp_path):
+def test_one_worker_or_many_give_the_same_bytes(images, tmp_path):
     """What is stored does not depend on how many workers made it."""
-    stores = [Store(build(pictures, TOY, tmp_path / f"{n}.augcache", workers=n).store) for n in (0, 1, 2, 3)]
+    stores = [Store(build(images, TOY, tmp_path / f"{n}.augcache", workers=n).store) for n in (0, 1, 2, 3)]
     assert len(contents(stores[0])) == 6
     assert all(contents(store) == contents(stores[0]) for store in stores[1:])
     assert all(list(store.sources()) == list(stores[0].sources()) for store in stores[1:])
 
 
-def test_what_cannot_be_read_is_listed_and_the_rest_is_done(pictures, tmp_path):
+def test_what_cannot_be_read_is_listed_and_the_rest_is_done(images, tmp_path):
     """A text file named .jpg fails with its reason; when it is mended, the same command finishes the job."""
-    (pictures / "a/bad.jpg").write_text("this is no picture")
-    report = build(pictures, TOY, tmp_path / "s.augcache", workers=2)
+    (images / "a/bad.jpg").write_text("this is no image")
+    report = build(images, TOY, tmp_path / "s.augcache", workers=2)
     assert counts(report) == (6, 0, 1)
     [failure] = Store(report.store).failures()
-    assert (failure.name, failure.reason) == ("a/bad.jpg", "not a picture that can be read")
-    Image.open(pictures / "a/0.png").rotate(90).save(pictures / "a/bad.jpg", "PNG")
-    assert counts(build(pictures, TOY, tmp_path / "s.augcache", workers=2)) == (1, 6, 0)
+    assert (failure.name, failure.reason) == ("a/bad.jpg", "not an image that can be read")
+    Image.open(images / "a/0.png").rotate(90).save(images / "a/bad.jpg", "PNG")
+    assert counts(build(images, TOY, tmp_path / "s.augcache", workers=2)) == (1, 6, 0)
     assert list(Store(report.store).failures()) == []
 
 
-def test_a_picture_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path):
-    """A crash or an exception in the transform costs its own picture alone."""
+def test_a_image_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path):
+    """A crash or an exception in the transform costs its own image alone."""
     for index in range(20):
         pixels = np.full((8, 8, 3), index + 50, np.uint8)
         pixels[0, 0, 0] = {7: 0, 11: 1}.get(index, 200)
@@ -97,12 +97,12 @@ def test_a_picture_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path
     assert reasons["11.png"] == "the transform raised ValueError: as asked"
 
 
-def test_a_changed_file_is_noticed(pictures, tmp_path):
+def test_a_changed_file_is_noticed(images, tmp_path):
     """Other pixels under an old name are computed, and the manifest follows."""
     path = tmp_path / "s.augcache"
-    build(pictures, TOY, path, workers=0)
-    pixels = write_picture(pictures / "a/0.png", 1234, size=(30, 20))
-    assert counts(build(pictures, TOY, path, workers=0)) == (1, 5, 0)
+    build(images, TOY, path, workers=0)
+    pixels = write_image(images / "a/0.png", 1234, size=(30, 20))
+    assert counts(build(images, TOY, path, workers=0)) == (1, 5, 0)
     assert Store(path).source("a/0.png").key == content_key(pixels)
 
 
@@ -120,14 +120,14 @@ def test_a_rotated_photograph_is_found_both_ways(tmp_path):
     assert store.source("x.png").key == content_key(upright)
 
 
-def test_limit_takes_the_first_by_name(pictures, tmp_path):
-    """--limit 2 means the same two pictures on every machine."""
-    report = build(pictures, TOY, tmp_path / "s.augcache", workers=0, limit=2)
+def test_limit_takes_the_first_by_name(images, tmp_path):
+    """--limit 2 means the same two images on every machine."""
+    report = build(images, TOY, tmp_path / "s.augcache", workers=0, limit=2)
     assert [row.name for row in Store(report.store).sources()] == ["a/0.png", "a/2.png"]
 
 
 def test_data_sets_in_memory(tmp_path):
-    """Anything with a length and items that start with a picture can be built."""
+    """Anything with a length and items that start with an image can be built."""
     images = [np.full((4, 4, 3), n, np.uint8) for n in (1, 2, 2)]
     data = [(image, label) for label, image in enumerate(images)]
     report = build(data, TOY, tmp_path / "s.augcache", workers=2)
@@ -139,13 +139,13 @@ def test_data_sets_in_memory(tmp_path):
     ("make", "options", "error", "message"),
     [
         (lambda p: None, {}, SourceError, "no such folder"),
-        (lambda p: p.mkdir(), {}, SourceError, "no pictures in this folder"),
-        (lambda p: (p.mkdir(), (p / "x.txt").write_text("x")), {}, SourceError, "no pictures in this folder"),
+        (lambda p: p.mkdir(), {}, SourceError, "no images in this folder"),
+        (lambda p: (p.mkdir(), (p / "x.txt").write_text("x")), {}, SourceError, "no images in this folder"),
         (lambda p: p.write_text("x"), {}, SourceError, "a file, not a folder"),
-        (lambda p: write_picture(p / "x.png", 1), {"workers": -1}, RecipeError, "workers -1"),
-        (lambda p: write_picture(p / "x.png", 1), {"limit": 0}, SourceError, "no pictures to work on"),
+        (lambda p: write_image(p / "x.png", 1), {"workers": -1}, RecipeError, "workers -1"),
+        (lambda p: write_image(p / "x.png", 1), {"limit": 0}, SourceError, "no images to work on"),
     ],
-    ids=["missing", "empty", "no pictures", "file", "workers", "limit"],
+    ids=["missing", "empty", "no images", "file", "workers", "limit"],
 )
 def test_nothing_is_written_when_there_is_nothing_to_do(tmp_path, make, options, error, message):
     """A mistake leaves no store behind."""
@@ -155,18 +155,18 @@ def test_nothing_is_written_when_there_is_nothing_to_do(tmp_path, make, options,
     assert not (tmp_path / "s.augcache").exists()
 
 
-def test_the_store_is_beside_the_folder_or_where_the_environment_says(pictures, tmp_path, monkeypatch):
+def test_the_store_is_beside_the_folder_or_where_the_environment_says(images, tmp_path, monkeypatch):
     """data/pv goes to data/pv.augcache, $AUGCACHE_STORE comes first, an argument before both."""
-    assert build(pictures, TOY, workers=0).store == str(tmp_path / "pictures.augcache")
+    assert build(images, TOY, workers=0).store == str(tmp_path / "images.augcache")
     monkeypatch.setenv("AUGCACHE_STORE", str(tmp_path / "env.augcache"))
-    assert build(pictures, TOY, workers=0).store == str(tmp_path / "env.augcache")
-    assert build(pictures, TOY, tmp_path / "arg.augcache", workers=0).store == str(tmp_path / "arg.augcache")
+    assert build(images, TOY, workers=0).store == str(tmp_path / "env.augcache")
+    assert build(images, TOY, tmp_path / "arg.augcache", workers=0).store == str(tmp_path / "arg.augcache")
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_build_keeps_what_it_finished_and_goes_on(tmp_path, sign):
     """Killed or interrupted, the same command finishes the job with the same bytes as a clean run."""
-    pixels = [write_picture(tmp_path / f"p/{index:02d}.png", index) for index in range(24)]
+    pixels = [write_image(tmp_path / f"p/{index:02d}.png", index) for index in range(24)]
     recipe, path = Recipe("toy:slow", seconds=0.3), tmp_path / "s.augcache"
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})

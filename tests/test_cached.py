@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -16,15 +16,15 @@ SMALL = Recipe("resize", width=16, height=12)
 
 
 @pytest.fixture
-def store(pictures, tmp_path):
-    return resize(pictures, SMALL, tmp_path / "s.augcache", workers=0).store
+def store(images, tmp_path):
+    return resize(images, SMALL, tmp_path / "s.augcache", workers=0).store
 
 
-def test_pictures_and_labels_come_from_the_store_alone(pictures, store):
+def test_images_and_labels_come_from_the_store_alone(images, store):
     """Items are in manifest order with ImageFolder's class numbers, and the originals are not needed."""
-    expected = [pictures / name for name in CachedImages(store).names]
+    expected = [images / name for name in CachedImages(store).names]
     whole = [np.asarray(Image.open(path).resize((16, 12), Image.Resampling.LANCZOS)) for path in expected]
-    pictures.rename(pictures.with_name("gone"))
+    images.rename(images.with_name("gone"))
     data = CachedImages(store)
     assert (len(data), data.classes, data.targets) == (6, ["a", "b"], [0, 0, 0, 1, 1, 1])
     assert data.names == [f"{name}.png" for name in ("a/0", "a/2", "a/4", "b/1", "b/3", "b/5")]
@@ -72,27 +72,27 @@ def test_pickles_small(store):
 
 
 @pytest.mark.parametrize("stored", ["webp", "jpeg"])
-def test_encoded_copies(pictures, tmp_path, stored):
+def test_encoded_copies(images, tmp_path, stored):
     """Copies that are stored as WebP or JPEG come back as pixels too."""
     recipe = Recipe("resize", width=16, height=12, stored=stored)
-    resize(pictures, SMALL, tmp_path / "s.augcache", workers=0)
-    store = resize(pictures, recipe, tmp_path / "s.augcache", workers=0).store
+    resize(images, SMALL, tmp_path / "s.augcache", workers=0)
+    store = resize(images, recipe, tmp_path / "s.augcache", workers=0).store
     raw, encoded = (CachedImages(store, each, output="array") for each in (SMALL, recipe))
     assert raw.names == encoded.names
     assert np.abs(raw[1][0].astype(int) - encoded[1][0]).mean() < (1e-9 if stored == "webp" else 6)
 
 
-def test_which_copies_is_never_guessed(pictures, store):
+def test_which_copies_is_never_guessed(images, store):
     """With two sizes in a store one must be named; with none, the message says what there is."""
     other = Recipe("resize", width=8, height=8)
-    resize(pictures, other, store, workers=0)
+    resize(images, other, store, workers=0)
     with pytest.raises(StoreError, match="several recipes would fit"):
         CachedImages(store)
     assert CachedImages(store, other)[0][0].size == (8, 8)
     assert CachedImages(store, SMALL.digest.hex()[:6])[0][0].size == (16, 12)
-    build(pictures, Recipe("toy:toy"), pictures.with_name("t.augcache"), workers=0)
+    build(images, Recipe("toy:toy"), images.with_name("t.augcache"), workers=0)
     with pytest.raises(StoreError, match=r"no recipe here gives resized copies; it holds: .*toy"):
-        CachedImages(pictures.with_name("t.augcache"))
+        CachedImages(images.with_name("t.augcache"))
     for wrong in ({"output": "jpeg"}, {"target": "box"}):
         with pytest.raises(RecipeError, match="give one of"):
             CachedImages(store, **wrong)
@@ -100,11 +100,11 @@ def test_which_copies_is_never_guessed(pictures, store):
         CachedImages(store, SMALL, target="mask")
 
 
-def test_a_store_that_is_being_written_can_be_read(pictures, store):
-    """A data set keeps the items it opened with while pictures are added, and a new one sees them."""
+def test_a_store_that_is_being_written_can_be_read(images, store):
+    """A dataset keeps the items it opened with while images are added, and a new one sees them."""
     data = CachedImages(store)
-    write_picture(pictures / "c/9.png", 9)
-    resize(pictures, SMALL, store, workers=0)
+    write_image(images / "c/9.png", 9)
+    resize(images, SMALL, store, workers=0)
     assert (len(data), len(list(data))) == (6, 6)
     assert CachedImages(store).classes == ["a", "b", "c"]
 
@@ -122,9 +122,9 @@ def test_saliency_of_the_copies(store):
     assert images.shape == (6, 3, 12, 16)
 
 
-def test_a_missing_record_is_named(pictures, tmp_path):
-    """A picture that is not in the saliency store is an error that says so."""
-    store = resize(pictures, SMALL, tmp_path / "s.augcache", workers=0).store
+def test_a_missing_record_is_named(images, tmp_path):
+    """An image that is not in the saliency store is an error that says so."""
+    store = resize(images, SMALL, tmp_path / "s.augcache", workers=0).store
     build(CachedImages(store), Recipe("toy:toy"), store, workers=0, limit=3)
     data = HashedSaliencyDataset(CachedImages(store), store=Store(store))
     with pytest.raises(MissError, match="item 5"):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 
 from augcache import Store
@@ -33,36 +33,36 @@ def test_the_main_job(run_cli, samples, tmp_path):
     assert len(Image.open(tmp_path / "sheet.png").convert("RGB").getcolors(2**24)) > 1000
 
 
-def test_a_transform_of_ones_own(run_cli, pictures, tmp_path):
+def test_a_transform_of_ones_own(run_cli, images, tmp_path):
     """Any marked function is built with its options; twice computes nothing; other options a new recipe."""
-    args = ("build", pictures, "--transform", "toy:toy", "--json", "--workers", 1)
+    args = ("build", images, "--transform", "toy:toy", "--json", "--workers", 1)
     assert json.loads(run_cli(*args).stdout)["computed"] == 6
     assert json.loads(run_cli(*args).stdout)["reused"] == 6
     assert json.loads(run_cli(*args, "-o", "shift=5", "-o", "note=word").stdout)["computed"] == 6
-    info = json.loads(run_cli("info", tmp_path / "pictures.augcache", "--json").stdout)
+    info = json.loads(run_cli("info", tmp_path / "images.augcache", "--json").stdout)
     assert [recipe["params"] for recipe in info["recipes"]].count({"shift": 5, "note": "word"}) == 1
 
 
-def test_a_transform_in_the_current_folder_is_found(run_cli, pictures, tmp_path):
+def test_a_transform_in_the_current_folder_is_found(run_cli, images, tmp_path):
     """A module beside the user is importable, as with python -m."""
     (tmp_path / "mine.py").write_text(
         "from augcache import transform\n@transform(version=1)\ndef red(image):\n    return {'red': image[..., 0]}\n"
     )
-    out = run_cli("build", pictures, "--transform", "mine:red", "--workers", 2, cwd=tmp_path)
+    out = run_cli("build", images, "--transform", "mine:red", "--workers", 2, cwd=tmp_path)
     assert out.returncode == 0, out.stderr
 
 
-def test_some_failures_end_with_four_and_are_listed(run_cli, pictures, tmp_path):
+def test_some_failures_end_with_four_and_are_listed(run_cli, images, tmp_path):
     """A bad file is named with its reason, and the exit status tells scripts."""
-    (pictures / "a/bad.jpg").write_text("no picture")
-    out = run_cli("build", pictures, "--transform", "toy:toy", "--workers", 1)
+    (images / "a/bad.jpg").write_text("no image")
+    out = run_cli("build", images, "--transform", "toy:toy", "--workers", 1)
     assert out.returncode == 4
     assert "1 failed" in out.stderr
-    assert f"augcache failures {tmp_path / 'pictures.augcache'}" in out.stderr
-    out = run_cli("failures", tmp_path / "pictures.augcache")
-    assert out.stdout == "a/bad.jpg\tnot a picture that can be read\n"
+    assert f"augcache failures {tmp_path / 'images.augcache'}" in out.stderr
+    out = run_cli("failures", tmp_path / "images.augcache")
+    assert out.stdout == "a/bad.jpg\tnot an image that can be read\n"
     assert out.returncode == 0
-    [failure] = json.loads(run_cli("failures", tmp_path / "pictures.augcache", "--json").stdout)
+    [failure] = json.loads(run_cli("failures", tmp_path / "images.augcache", "--json").stdout)
     assert failure["name"] == "a/bad.jpg"
 
 
@@ -70,7 +70,7 @@ def test_some_failures_end_with_four_and_are_listed(run_cli, pictures, tmp_path)
     ("arguments", "code", "message"),
     [
         (["build-saliency", "nowhere"], 1, "nowhere: no such folder"),
-        (["build-saliency", "empty"], 1, "empty: no pictures in this folder"),
+        (["build-saliency", "empty"], 1, "empty: no images in this folder"),
         (["build-saliency", "file.txt"], 1, "file.txt: a file, not a folder"),
         (["build-saliency", "good", "--store", "file.txt"], 1, "file.txt: a file, not a store"),
         (["build-saliency", "good", "--store", "good"], 1, "a folder with other things in it"),
@@ -92,7 +92,7 @@ def test_a_mistake_is_one_clear_line(run_cli, tmp_path, arguments, code, message
     """What, where and what next; the right exit status; no traceback; nothing half-written."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
-    write_picture(tmp_path / "good/x.png", 1)
+    write_image(tmp_path / "good/x.png", 1)
     before = sorted(tmp_path.rglob("*"))
     out = run_cli(*arguments, cwd=tmp_path)
     assert out.returncode == code, out.stderr
@@ -108,7 +108,7 @@ def test_a_mistake_is_one_clear_line(run_cli, tmp_path, arguments, code, message
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     """An interrupt ends with 130 and one line, and the same command goes on."""
     for index in range(30):
-        write_picture(tmp_path / f"p/{index:02d}.png", index)
+        write_image(tmp_path / f"p/{index:02d}.png", index)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     command = [
         sys.executable,
@@ -139,11 +139,11 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert (report["computed"], report["reused"]) == (30 - done, done)
 
 
-def test_progress_is_live_on_a_terminal(pictures):
+def test_progress_is_live_on_a_terminal(images):
     """On a terminal a bar is drawn and taken away; elsewhere no control characters are written."""
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TERM": "xterm", "COLUMNS": "80"}
     env.pop("NO_COLOR", None)
-    command = [sys.executable, "-m", "augcache", "build", str(pictures), "--transform", "toy:toy", "--workers", "0"]
+    command = [sys.executable, "-m", "augcache", "build", str(images), "--transform", "toy:toy", "--workers", "0"]
     master, slave = pty.openpty()
     process = subprocess.Popen(command, stderr=slave, stdout=subprocess.DEVNULL, env=env)
     os.close(slave)

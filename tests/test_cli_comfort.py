@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_picture
+from conftest import write_image
 
 from augcache import Store
 from augcache.progress import Progress
@@ -25,9 +25,9 @@ SLOW = ("--transform", "toy:slow", "-o", "seconds=0.2", "--workers", "1")
 
 @pytest.fixture
 def many(tmp_path) -> Path:
-    """A folder with enough pictures to watch."""
+    """A folder with enough images to watch."""
     for index in range(40):
-        write_picture(tmp_path / f"p/{index:02d}.png", index)
+        write_image(tmp_path / f"p/{index:02d}.png", index)
     return tmp_path / "p"
 
 
@@ -101,12 +101,12 @@ def test_a_build_in_the_background_of_a_script_can_be_stopped(many):
     assert (note.ended, note.computed) == ("interrupted", len(Store(store)))
 
 
-def test_verbose_logs_and_quiet_is_quiet(pictures, run_cli):
+def test_verbose_logs_and_quiet_is_quiet(images, run_cli):
     """-v logs failures as they come, -vv commits too, each on stderr; --quiet says nothing there."""
-    (pictures / "a/bad.png").write_text("no picture")
-    arguments = ("build", pictures, "--transform", "toy:toy", "--workers", 0)
+    (images / "a/bad.png").write_text("no image")
+    arguments = ("build", images, "--transform", "toy:toy", "--workers", 0)
     out = run_cli(*arguments, "-vv")
-    assert "INFO failed: a/bad.png: not a picture that can be read" in out.stderr
+    assert "INFO failed: a/bad.png: not an image that can be read" in out.stderr
     assert "DEBUG committed 6 records" in out.stderr
     assert "committed" not in out.stdout
     out = run_cli(*arguments, "-v")
@@ -115,12 +115,12 @@ def test_verbose_logs_and_quiet_is_quiet(pictures, run_cli):
     assert run_cli(*arguments, "--quiet").stderr == ""
 
 
-def test_on_a_terminal_the_summary_is_all(pictures):
+def test_on_a_terminal_the_summary_is_all(images):
     """Somebody who watches gets a summary with where the time went; a pipe gets the result's fields as well."""
-    command = [sys.executable, "-m", "augcache", "build", pictures, "--transform", "toy:toy", "--workers", "0"]
+    command = [sys.executable, "-m", "augcache", "build", images, "--transform", "toy:toy", "--workers", "0"]
     env = {**os.environ, "PYTHONPATH": str(TESTS), "TERM": "dumb"}
     master, slave = pty.openpty()
-    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env, cwd=pictures.parent)
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env, cwd=images.parent)
     os.close(slave)
     shown = b""
     while True:
@@ -132,7 +132,7 @@ def test_on_a_terminal_the_summary_is_all(pictures):
     lines = [line for line in shown.decode().splitlines() if line.strip()]
     assert re.fullmatch(r"6 computed, 0 reused, 0 failed in .* s, .*/s", lines[-3])
     assert re.fullmatch(r"Of that: read .* s, compute .* s, write .* s", lines[-2])
-    assert lines[-1] == "Look at it: augcache report pictures.augcache -o report.html"
+    assert lines[-1] == "Look at it: augcache report images.augcache -o report.html"
     assert "computed: 6" not in shown.decode()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock  # noqa: F401
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,8 +74,8 @@ def run_main(*arguments, cwd=None, user=None, env=None, timeout=60):
 
 
 @pytest.fixture
-def store(pictures) -> Path:
-    return Path(build(pictures, TOY, workers=0).store)
+def store(images) -> Path:
+    return Path(build(images, TOY, workers=0).store)
 
 
 COMMANDS = {
@@ -163,7 +163,7 @@ def shell(line: str, store: Path, **env) -> tuple[int, str, str]:
         ("augcache info $S --json | true", 0, ""),
         ("augcache verify $S | true", 0, ""),
         ("augcache verify $S --recompute 2 | true", 1, "recipes left out"),
-        ("augcache build pictures --transform toy:toy --workers 0 2>&1 | true", 0, ""),
+        ("augcache build images --transform toy:toy --workers 0 2>&1 | true", 0, ""),
         ("augcache report $S -o /dev/full", 1, "/dev/full: the page cannot be written (No space left on device)"),
         ("augcache preview $S -o /dev/full", 1, "/dev/full: the sheet cannot be written (No space left on device)"),
     ],
@@ -180,10 +180,10 @@ def test_streams_that_are_full_closed_or_gone(store, line, status, message):
 
 
 @pytest.mark.slow
-def test_any_encoding_and_width(store, pictures):
+def test_any_encoding_and_width(store, images):
     """ASCII terminals get escapes, narrow ones all of it."""
-    (pictures / "a/bild_ä.png").write_text("no picture")
-    assert shell("augcache build pictures --transform toy:toy --workers 0 --quiet", store)[0] == 4
+    (images / "a/bild_ä.png").write_text("no image")
+    assert shell("augcache build images --transform toy:toy --workers 0 --quiet", store)[0] == 4
     for env in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}, {"COLUMNS": "10"}):
         for command in ("failures $S", "info $S", "verify $S", "--help", "report $S -o bild_ä.html"):
             status, _, err = shell(f"augcache {command}", store, **env)
@@ -260,7 +260,7 @@ def test_modules_of_the_current_folder_do_not_run(store, tmp_path):
             status, _, err = shell(f"{start} {command}", store)
             assert status == 0, err
         for workers in (0, 2):
-            line = f"{start} build pictures --transform mine:red --workers {workers} --store {workers}.augcache"
+            line = f"{start} build images --transform mine:red --workers {workers} --store {workers}.augcache"
             status, _, err = shell(line, store)
             assert status == 0, err
             shutil.rmtree(tmp_path / f"{workers}.augcache")
@@ -305,7 +305,7 @@ def test_a_broken_library_is_one_line(store, tmp_path, module, body):
     (tmp_path / f"broken/{module}/__init__.py").write_text(body)
     env = {"PYTHONPATH": f"{tmp_path}/broken:{Path(__file__).parent}"}
     status, _, err = shell(
-        "augcache build pictures --transform saliencycut --store new.augcache --workers 0", store, **env
+        "augcache build images --transform saliencycut --store new.augcache --workers 0", store, **env
     )
     assert status == 1
     assert err.count("\n") == 1
@@ -323,7 +323,7 @@ def test_what_is_left_of_opencv_is_told(store, tmp_path):
         f"        return PathFinder.find_spec(name, [{str(tmp_path / 'rest')!r}]) if name == 'cv2' else None\n"
         "sys.meta_path.insert(0, Hidden)\n"
     )
-    for command in ("preview $S", "build pictures --transform saliencycut --store new.augcache"):
+    for command in ("preview $S", "build images --transform saliencycut --store new.augcache"):
         status, _, err = shell(f"augcache {command}", store, PYTHONPATH=f"{tmp_path}/rest:{Path(__file__).parent}")
         assert (status, err.count("\n")) == (1, 1)
         assert "pip install --force-reinstall --no-deps opencv-contrib-python-headless" in err
@@ -481,20 +481,20 @@ def test_streams_take_any_text():
     assert stream.buffer.getvalue() == b"\\xe4\\ud800\n"
 
 
-def test_pictures_of_the_same_pixels_in_an_export(tmp_path, store, pictures):
+def test_images_of_the_same_pixels_in_an_export(tmp_path, store, images):
     """Each row has a file of its own, and the counts are those of the files."""
     for name in ("a/copy.png", "a/copy2.png", "b/copy.png"):
-        shutil.copy(pictures / "a/0.png", pictures / name)
-    build(pictures, TOY, store, workers=0)
+        shutil.copy(images / "a/0.png", images / name)
+    build(images, TOY, store, workers=0)
     for kept in (0, 9):
         status, out, err = run_main("export", store, tmp_path / "out", "--json")
         told = json.loads(out)
         assert (status, told["total"], told["written"], told["kept"]) == (0, 9, 9 - kept, kept), err
         index = json.loads((tmp_path / "out/index.json").read_text())
         assert len({line["file"] for line in index}) == 9 == len(list((tmp_path / "out").rglob("*.png")))
-    write_picture(pictures / "a/0.png", 99)
+    write_image(images / "a/0.png", 99)
     shutil.rmtree(store)
-    build(pictures, TOY, store, workers=0)
+    build(images, TOY, store, workers=0)
     assert run_main("export", store, tmp_path / "out")[0] == 0
     index = json.loads((tmp_path / "out/index.json").read_text())
     assert {line["file"] for line in index} == {

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 from test_build import contents
 from test_frames import write_video
@@ -35,9 +35,9 @@ def cluster(request, tmp_path_factory):
 
 @pytest.fixture
 def many(tmp_path):
-    """Forty pictures, and the store of a clean run."""
+    """Forty images, and the store of a clean run."""
     for index in range(40):
-        write_picture(tmp_path / f"many/{'ab'[index % 2]}/{index:02d}.png", index)
+        write_image(tmp_path / f"many/{'ab'[index % 2]}/{index:02d}.png", index)
     return tmp_path / "many", Store(build(tmp_path / "many", SLOW, tmp_path / "clean.augcache", workers=2).store)
 
 
@@ -53,12 +53,12 @@ def entries(path) -> int:
     return Store(path).info().entries if (path / "data.mdb").exists() else 0
 
 
-def test_every_command_gives_the_same_bytes_on_a_cluster(cluster, pictures, tmp_path):
-    """Pictures, copies and frames come out as they do on one machine."""
+def test_every_command_gives_the_same_bytes_on_a_cluster(cluster, images, tmp_path):
+    """Images, copies and frames come out as they do on one machine."""
     write_video(tmp_path / "videos/lion.mp4", frames=40)
     runs = {
-        "build": (build, pictures, Recipe("toy:toy")),
-        "resize": (resize, pictures, Recipe("resize", width=16, height=16)),
+        "build": (build, images, Recipe("toy:toy")),
+        "resize": (resize, images, Recipe("resize", width=16, height=16)),
         "frames": (extract_frames, tmp_path / "videos", Recipe("frame", every=10)),
     }
     for name, (run, source, recipe) in runs.items():
@@ -84,8 +84,8 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, many, tmp_path):
     assert_same(Store(store), clean)
 
 
-def test_a_picture_that_kills_its_worker_each_time_is_listed(cluster, tmp_path):
-    """After three deaths a picture counts as failed; every other one has its entry."""
+def test_a_image_that_kills_its_worker_each_time_is_listed(cluster, tmp_path):
+    """After three deaths an image counts as failed; every other one has its entry."""
     for index in range(24):
         pixels = np.full((8, 8, 3), index + 50, np.uint8)
         pixels[0, 0, 0] = 0 if index == 13 else 200
@@ -123,7 +123,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(cluster, many, tmp_path):
 def test_the_jobs_of_a_driver_that_is_killed_end(cluster, tmp_path):
     """kill -9 to the process that asked: within seconds nobody works for it any more, and the cluster is free."""
     for index in range(80):
-        write_picture(tmp_path / f"p/{index:02d}.png", index)
+        write_image(tmp_path / f"p/{index:02d}.png", index)
     log = tmp_path / "log"
     options = ["--transform", "toy:paced", "-o", f"log={log}", "-o", "seconds=0.5", "--store", tmp_path / "s.augcache"]
     process = clusters.command_line("build", tmp_path / "p", *options, *cluster.options)
@@ -137,8 +137,8 @@ def test_the_jobs_of_a_driver_that_is_killed_end(cluster, tmp_path):
     assert len(worked.split()) < 60
 
 
-def test_a_picture_that_never_ends_is_a_failure(cluster, tmp_path):
-    """--timeout: the picture fails, all others are computed, and the cluster works on."""
+def test_a_image_that_never_ends_is_a_failure(cluster, tmp_path):
+    """--timeout: the image fails, all others are computed, and the cluster works on."""
     for index in range(12):
         pixels = np.full((4, 4, 3), 100 + index, np.uint8)
         pixels[0, 0, 0] = 7 if index == 3 else 200
@@ -154,7 +154,7 @@ def test_a_picture_that_never_ends_is_a_failure(cluster, tmp_path):
 
 
 def test_a_fault_of_our_own_is_raised_with_its_traceback(cluster):
-    """A bug in a worker elsewhere is no failure of a picture, and no complaint about the cluster."""
+    """A bug in a worker elsewhere is no failure of an image, and no complaint about the cluster."""
     with open_pool(cluster.backend, cluster.address) as pool, pytest.raises(WorkerError, match="no_such_name"):
         list(pool.run(faulty, [[1]]))
 
@@ -231,24 +231,24 @@ def test_a_ray_node_that_goes_away_is_said_in_a_line(tmp_path, many):
     assert_same(Store(store), clean)
 
 
-def test_ray_by_its_client(cluster, tmp_path, pictures):
+def test_ray_by_its_client(cluster, tmp_path, images):
     """ray://, for a machine that is no part of the cluster."""
     if cluster.backend != "ray":
         pytest.skip("of Ray alone")
     options = ["--backend", "ray", "--scheduler", cluster.client, "--store", tmp_path / "s.augcache"]
     for _ in range(2):  # Ray gives the server that it starts for a client 30 seconds, which a busy machine may miss
-        code, errors = clusters.finish(clusters.command_line("build", pictures, "--transform", "toy:toy", *options))
+        code, errors = clusters.finish(clusters.command_line("build", images, "--transform", "toy:toy", *options))
         if code == 0:
             break
     assert code == 0, errors
     assert entries(tmp_path / "s.augcache") == 6
 
 
-def test_a_cluster_that_does_not_answer(pictures, tmp_path, monkeypatch):
+def test_a_cluster_that_does_not_answer(images, tmp_path, monkeypatch):
     """One line that says what to start, and no store is made."""
     pytest.importorskip("distributed", reason="needs the extra 'dask': make test-cluster")
     monkeypatch.setattr("augcache.building.engines.dask_cluster.CONNECT_SECONDS", 1)
     scheduler = f"tcp://127.0.0.1:{clusters.free_port()}"
     with pytest.raises(BackendError, match="no Dask scheduler answers"):
-        build(pictures, Recipe("toy:toy"), tmp_path / "s.augcache", backend="dask", scheduler=scheduler)
+        build(images, Recipe("toy:toy"), tmp_path / "s.augcache", backend="dask", scheduler=scheduler)
     assert not (tmp_path / "s.augcache").exists()

@@ -53,11 +53,11 @@ def hosts():
                 ip("netns", "delete", name)
 
 
-def test_a_driver_on_one_host_and_workers_on_two(hosts, pictures, tmp_path):
+def test_a_driver_on_one_host_and_workers_on_two(hosts, images, tmp_path):
     """Scheduler, driver and a worker on one host, a worker on another: both work, and the bytes are the same."""
     north, south = (["ip", "netns", "exec", name] for name in hosts)
     log = tmp_path / "log"
-    here = Store(build(pictures, Recipe("toy:traced", log=str(log)), tmp_path / "here.augcache", workers=0).store)
+    here = Store(build(images, Recipe("toy:traced", log=str(log)), tmp_path / "here.augcache", workers=0).store)
     log.unlink()
     cluster = clusters.Cluster("dask", f"tcp://{NORTH}:8786", tmp_path)
     scheduler = ["-m", "distributed.cli.dask_scheduler", "--host", NORTH, "--no-dashboard"]
@@ -67,7 +67,7 @@ def test_a_driver_on_one_host_and_workers_on_two(hosts, pictures, tmp_path):
             cluster.spawn(*clusters.dask_worker(cluster.address), "--host", address, prefix=prefix)
         clusters.wait_for(lambda: (tmp_path / "0.log").read_text().count("Starting worker compute stream") == 2)
         options = ["--store", tmp_path / "there.augcache", "-o", f"log={log}", *cluster.options]
-        command = clusters.command_line("build", pictures, "--transform", "toy:traced", *options, prefix=north)
+        command = clusters.command_line("build", images, "--transform", "toy:traced", *options, prefix=north)
         code, errors = clusters.finish(command)
         assert code == 0, errors
         assert {int(line) for line in log.read_text().split()} == {each.pid for each in cluster.working()}

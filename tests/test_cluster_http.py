@@ -52,12 +52,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(pictures, monkeypatch):
-    """Address of the six pictures, and what happens to each path."""
+def served(images, monkeypatch):
+    """Address of the six images, and what happens to each path."""
     plans: dict[str, list[str]] = {}
     handler = type("Planned", (Handler,), {"plans": plans})
     server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *arguments: handler(*arguments, directory=str(pictures))
+        ("127.0.0.1", 0), lambda *arguments: handler(*arguments, directory=str(images))
     )
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

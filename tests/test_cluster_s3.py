@@ -1,4 +1,4 @@
-"""Pictures in object storage: an S3 server in a process of its own. `make test-cluster` installs what this needs."""
+"""Images in object storage: an S3 server in a process of its own. `make test-cluster` installs what this needs."""
 
 import numpy as np
 import pytest
@@ -25,8 +25,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def bucket(server, monkeypatch, pictures, tmp_path):
-    """The six pictures as objects, with an empty object that stands for their folder."""
+def bucket(server, monkeypatch, images, tmp_path):
+    """The six images as objects, with an empty object that stands for their folder."""
     import s3fs
 
     for name, value in server.items():
@@ -34,9 +34,9 @@ def bucket(server, monkeypatch, pictures, tmp_path):
     system = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
     name = tmp_path.name.replace("_", "-").lower()[-40:].strip("-")
     system.mkdir(name)
-    system.put(f"{pictures}/", f"{name}/pv/", recursive=True)
+    system.put(f"{images}/", f"{name}/pv/", recursive=True)
     system.pipe_file(f"{name}/pv/", b"")
-    system.pipe_file(f"{name}/pv/a/notes.txt", b"no picture")
+    system.pipe_file(f"{name}/pv/a/notes.txt", b"no image")
     return system, f"s3://{name}/pv"
 
 
@@ -44,10 +44,10 @@ def counts(report):
     return report.computed, report.reused, report.failed
 
 
-def test_a_bucket_is_built_like_a_folder(bucket, server, pictures, tmp_path):
+def test_a_bucket_is_built_like_a_folder(bucket, server, images, tmp_path):
     """Names, labels, digests and entries are those of the same files in a folder; nothing is computed twice."""
     _, url = bucket
-    here = Store(build(pictures, TOY, tmp_path / "here.augcache", workers=0).store)
+    here = Store(build(images, TOY, tmp_path / "here.augcache", workers=0).store)
     store = tmp_path / "there.augcache"
     command = ["build", f"{url}/", "--transform", "toy:toy", "--store", store, "--workers", "2"]
     code, errors = clusters.finish(clusters.command_line(*command, env=server))
@@ -61,7 +61,7 @@ def test_a_bucket_is_built_like_a_folder(bucket, server, pictures, tmp_path):
 
 
 def test_an_object_that_changes_is_computed_and_a_copy_is_not(bucket, tmp_path):
-    """The ETag tells: another picture of the same size is noticed, and another bucket's copy is known."""
+    """The ETag tells: another image of the same size is noticed, and another bucket's copy is known."""
     system, url = bucket
     store = tmp_path / "s.augcache"
     build(url, TOY, store, workers=0)
@@ -78,11 +78,11 @@ def test_an_object_that_changes_is_computed_and_a_copy_is_not(bucket, tmp_path):
     assert {each.name: each.mtime_ns for each in Store(store).sources()} == stamps
 
 
-def test_a_local_copy_of_a_bucket_trains(bucket, pictures, tmp_path):
+def test_a_local_copy_of_a_bucket_trains(bucket, images, tmp_path):
     """The manifest's names are relative to the prefix, so a folder of the same files finds every entry."""
     _, url = bucket
     build(url, TOY, tmp_path / "s.augcache", workers=0)
-    data = HashedSaliencyDataset(pictures, store=tmp_path / "s.augcache")
+    data = HashedSaliencyDataset(images, store=tmp_path / "s.augcache")
     assert len(data) == 6
     assert data.classes == ["a", "b"]
     assert data.listing.known.all()
@@ -90,7 +90,7 @@ def test_a_local_copy_of_a_bucket_trains(bucket, pictures, tmp_path):
 
 
 def test_workers_of_a_cluster_read_the_objects_themselves(bucket, server, tmp_path, monkeypatch):
-    """No picture passes through the driver, whose workers have the same environment."""
+    """No image passes through the driver, whose workers have the same environment."""
     pytest.importorskip("distributed", reason="needs the extra 'dask': make test-cluster")
     _, url = bucket
     monkeypatch.setattr(clusters, "ENVIRONMENT", {**clusters.ENVIRONMENT, **server})

@@ -8,7 +8,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 from torch.utils.data import DataLoader
 from toy import toy
@@ -21,9 +21,9 @@ TOY = Recipe("toy:toy")
 
 
 @pytest.fixture
-def built(pictures):
-    build(pictures, TOY, workers=0)
-    return pictures
+def built(images):
+    build(images, TOY, workers=0)
+    return images
 
 
 def pixels_of(folder, name):
@@ -31,14 +31,14 @@ def pixels_of(folder, name):
 
 
 def test_a_folder_gives_views_and_targets_as_image_folder_does(built):
-    """Items are (picture, class index), sorted, with the stored segments in their mean colours without jitter."""
+    """Items are (image, class index), sorted, with the stored segments in their mean colours without jitter."""
     dataset = HashedSaliencyDataset(built, jitter=None)
     assert (len(dataset), dataset.classes, dataset.targets) == (6, ["a", "b"], [0, 0, 0, 1, 1, 1])
-    picture, target = dataset[3]
+    image, target = dataset[3]
     record = toy(pixels_of(built, "b/1.png"))
     assert target == 1
-    assert isinstance(picture, Image.Image)
-    assert np.array_equal(np.asarray(picture), record["palette"][record["labels"]])
+    assert isinstance(image, Image.Image)
+    assert np.array_equal(np.asarray(image), record["palette"][record["labels"]])
 
 
 def test_each_view_is_what_its_name_says(built):
@@ -51,8 +51,8 @@ def test_each_view_is_what_its_name_says(built):
         "cutout": image * record["cut"][..., None],
     }
     for view, expected in views.items():
-        picture, _ = HashedSaliencyDataset(built, view=view, output="array")[0]
-        assert np.array_equal(picture, expected), view
+        shown, _ = HashedSaliencyDataset(built, view=view, output="array")[0]
+        assert np.array_equal(shown, expected), view
 
 
 def test_with_p_one_no_original_is_read(built):
@@ -65,14 +65,14 @@ def test_with_p_one_no_original_is_read(built):
 
 
 def test_a_store_alone_is_enough(built, tmp_path):
-    """With neither folder nor data set, the store is read in manifest order; the originals may be elsewhere."""
-    expected = [np.asarray(picture) for picture, _ in HashedSaliencyDataset(built, jitter=None)]
+    """With neither folder nor dataset, the store is read in manifest order; the originals may be elsewhere."""
+    expected = [np.asarray(image) for image, _ in HashedSaliencyDataset(built, jitter=None)]
     shutil.rmtree(built)
-    dataset = HashedSaliencyDataset(store=tmp_path / "pictures.augcache", jitter=None)
+    dataset = HashedSaliencyDataset(store=tmp_path / "images.augcache", jitter=None)
     assert dataset.classes == ["a", "b"]
-    assert all(np.array_equal(picture, other) for (picture, _), other in zip(dataset, expected, strict=True))
+    assert all(np.array_equal(image, other) for (image, _), other in zip(dataset, expected, strict=True))
     with pytest.raises(SourceError, match="give the folder"):
-        HashedSaliencyDataset(store=tmp_path / "pictures.augcache", view="cutout")[0]
+        HashedSaliencyDataset(store=tmp_path / "images.augcache", view="cutout")[0]
 
 
 def test_the_same_seed_gives_the_same_colours_and_the_next_epoch_others(built):
@@ -93,10 +93,10 @@ def test_the_same_seed_gives_the_same_colours_and_the_next_epoch_others(built):
 def test_workers_read_right(built, context):
     """A loader with two workers, started either way and kept over epochs, gives what one process gives."""
     dataset = HashedSaliencyDataset(built, jitter=None, output="tensor")
-    expected = torch.stack([picture for picture, _ in dataset])
+    expected = torch.stack([image for image, _ in dataset])
     loader = DataLoader(dataset, batch_size=2, num_workers=2, multiprocessing_context=context, persistent_workers=True)
     for _ in range(2):
-        assert torch.equal(torch.cat([pictures for pictures, _ in loader]), expected)
+        assert torch.equal(torch.cat([images for images, _ in loader]), expected)
 
 
 def test_many_epochs_leak_nothing(built):
@@ -105,7 +105,7 @@ def test_many_epochs_leak_nothing(built):
     next(iter(loader))
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(15):
-        assert sum(len(pictures) for pictures, _ in loader) == 6
+        assert sum(len(images) for images, _ in loader) == 6
     deadline = time.monotonic() + 10  # the threads that feed the last workers' queues close their pipes when they end
     while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -124,19 +124,19 @@ def test_p_is_the_chance_of_the_view(built):
 
 @pytest.mark.parametrize("form", ["pil", "array", "tensor", "dict", "tuple", "named"])
 def test_a_wrapped_data_set_keeps_its_items(built, tmp_path, form):
-    """Type of picture, shape of item, labels and everything else pass through."""
+    """Type of image, shape of item, labels and everything else pass through."""
     image = pixels_of(built, "a/2.png")
     tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)
-    pair = namedtuple("pair", "picture label extra")
+    pair = namedtuple("pair", "image label extra")
     item = {
         "pil": Image.fromarray(image), "array": image, "tensor": tensor, "dict": {"label": 7, "image": image},
         "tuple": (tensor, 7, "x"), "named": pair(image, 7, "x"),
     }[form]  # fmt: skip
-    dataset = HashedSaliencyDataset([item], store=tmp_path / "pictures.augcache", jitter=None)
+    dataset = HashedSaliencyDataset([item], store=tmp_path / "images.augcache", jitter=None)
     out = dataset[0]
     assert type(out) is type(item)
-    picture = out["image"] if form == "dict" else out[0] if form in ("tuple", "named") else out
-    as_array = picture.permute(1, 2, 0).numpy() if isinstance(picture, torch.Tensor) else np.asarray(picture)
+    shown = out["image"] if form == "dict" else out[0] if form in ("tuple", "named") else out
+    as_array = shown.permute(1, 2, 0).numpy() if isinstance(shown, torch.Tensor) else np.asarray(shown)
     assert np.array_equal(as_array, toy(image)["palette"][toy(image)["labels"]])
     if form == "tuple":
         assert out[1:] == (7, "x")
@@ -147,9 +147,9 @@ def test_a_wrapped_data_set_keeps_its_items(built, tmp_path, form):
 
 
 def test_a_miss_is_an_error_the_original_or_computed(built, tmp_path):
-    """A picture that the store lacks does what on_miss says, and the error says what to do."""
+    """An image that the store lacks does what on_miss says, and the error says what to do."""
     image = np.full((9, 9, 3), 200, np.uint8)
-    store = tmp_path / "pictures.augcache"
+    store = tmp_path / "images.augcache"
     with pytest.raises(MissError, match="before any crop, resize or colour change"):
         SaliencyLookup(store)(image)
     assert SaliencyLookup(store, on_miss="original")(image) is image
@@ -161,9 +161,9 @@ def test_changed_and_new_files_are_misses_and_copies_are_not(built, tmp_path):
     """A changed file never gives the old view; a copy with new times still hits."""
     copy = tmp_path / "copy"
     shutil.copytree(built, copy, copy_function=shutil.copyfile)
-    assert len([*HashedSaliencyDataset(copy, store=tmp_path / "pictures.augcache")]) == 6
-    write_picture(built / "a/0.png", 777)
-    write_picture(built / "c/new.png", 778)
+    assert len([*HashedSaliencyDataset(copy, store=tmp_path / "images.augcache")]) == 6
+    write_image(built / "a/0.png", 777)
+    write_image(built / "c/new.png", 778)
     dataset = HashedSaliencyDataset(built)
     assert dataset.classes == ["a", "b", "c"]
     for index in (0, 6):
@@ -174,12 +174,12 @@ def test_changed_and_new_files_are_misses_and_copies_are_not(built, tmp_path):
     assert np.array_equal(original[0][0], pixels_of(built, "a/0.png"))
 
 
-def test_files_the_build_could_not_use_are_left_out_with_a_warning(pictures):
+def test_files_the_build_could_not_use_are_left_out_with_a_warning(images):
     """A broken file costs a line at the start, not a crash in the middle of an epoch."""
-    (pictures / "a/bad.jpg").write_text("no picture")
-    build(pictures, TOY, workers=0)
-    with pytest.warns(UserWarning, match="1 pictures of .* left out"):
-        assert len(HashedSaliencyDataset(pictures)) == 6
+    (images / "a/bad.jpg").write_text("no image")
+    build(images, TOY, workers=0)
+    with pytest.warns(UserWarning, match="1 images of .* left out"):
+        assert len(HashedSaliencyDataset(images)) == 6
 
 
 def test_an_intact_folder_opens_without_a_warning(built):
@@ -214,7 +214,7 @@ def test_several_recipes_are_never_guessed_between(built, tmp_path):
     ],
 )
 def test_a_bad_option_is_named(built, options, message):
-    """A wrong value fails when the data set is made."""
+    """A wrong value fails when the dataset is made."""
     with pytest.raises(RecipeError, match=message):
         HashedSaliencyDataset(built, **options)
 
@@ -225,21 +225,21 @@ def test_a_bad_option_is_named(built, options, message):
 def test_misuse_of_a_look_up_is_named(built, tmp_path, image, message):
     """Floats and batches are told apart from misses."""
     with pytest.raises(SourceError, match=message):
-        SaliencyLookup(tmp_path / "pictures.augcache")(image)
+        SaliencyLookup(tmp_path / "images.augcache")(image)
 
 
 def test_a_data_set_pickles_small(built):
-    """Sent to workers, a data set takes its lists along, and no store."""
+    """Sent to workers, a dataset takes its lists along, and no store."""
     dataset = HashedSaliencyDataset(built)
     assert len(pickle.dumps(dataset)) < 3000
     assert pickle.loads(pickle.dumps(dataset))[0][1] == 0
 
 
-def test_reading_while_the_store_is_built(pictures, tmp_path):
+def test_reading_while_the_store_is_built(images, tmp_path):
     """Build and read in one notebook process: what is committed can be read at once."""
-    store = Store(build(pictures, TOY, limit=3, workers=0).store)
+    store = Store(build(images, TOY, limit=3, workers=0).store)
     dataset = HashedSaliencyDataset(store=store)
     assert len(dataset) == 3
-    build(pictures, TOY, workers=0)
+    build(images, TOY, workers=0)
     assert len(HashedSaliencyDataset(store=store)) == 6
     assert dataset[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 from test_frames import write_video
 
@@ -35,12 +35,12 @@ def named(name: str):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A folder as the examples have it: four pictures in two classes, a video, and their stores."""
+    """A folder as the examples have it: four images in two classes, a video, and their stores."""
     root = tmp_path_factory.mktemp("examples")
     for index in range(4):
-        write_picture(root / f"pictures/{('cat', 'dog')[index // 2]}/{index + 1}.png", index, (80, 60))
-    build(root / "pictures", Recipe("saliencycut"), workers=0)
-    resize(root / "pictures", Recipe("resize", width=16, height=16), workers=0)
+        write_image(root / f"images/{('cat', 'dog')[index // 2]}/{index + 1}.png", index, (80, 60))
+    build(root / "images", Recipe("saliencycut"), workers=0)
+    resize(root / "images", Recipe("resize", width=16, height=16), workers=0)
     write_video(root / "films/lion.mp4", frames=12)
     extract_frames(root / "films", Recipe("frame", every=4), workers=0)
     return root

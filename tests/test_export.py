@@ -21,9 +21,9 @@ TOY = Recipe("toy:toy")
 
 
 @pytest.fixture
-def store(pictures, tmp_path) -> Store:
-    store = Store(tmp_path / "pictures.augcache", "w")
-    build(pictures, TOY, store, workers=0)
+def store(images, tmp_path) -> Store:
+    store = Store(tmp_path / "images.augcache", "w")
+    build(images, TOY, store, workers=0)
     return store
 
 
@@ -32,8 +32,8 @@ def expected(store: Store, row: Source, view: str, image=None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("view", ["segments", "saliency", "cut", "cutout"])
-def test_png_files_show_the_view(run_cli, store, pictures, tmp_path, view):
-    """Every row has its file and its line in the index, with the very pixels that a data set gives."""
+def test_png_files_show_the_view(run_cli, store, images, tmp_path, view):
+    """Every row has its file and its line in the index, with the very pixels that a dataset gives."""
     out = run_cli("export", store.path, tmp_path / "out", "--view", view, "--json")
     assert out.returncode == 0, out.stderr
     assert (json.loads(out.stdout)["total"], json.loads(out.stdout)["written"]) == (6, 6)
@@ -44,7 +44,7 @@ def test_png_files_show_the_view(run_cli, store, pictures, tmp_path, view):
         row = rows[line["source"]]
         assert (line["label"], line["key"]) == (row.label, row.key.hex())
         pixels = np.asarray(Image.open(tmp_path / "out" / line["file"]).convert("RGB"))
-        original = np.asarray(Image.open(pictures / row.name))
+        original = np.asarray(Image.open(images / row.name))
         assert np.array_equal(pixels, expected(store, row, view, original))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_export.json", "a", "b", "index.json"]
 
@@ -61,8 +61,8 @@ def test_segments_keep_the_index_map(store, tmp_path):
 
 
 def test_webdataset_shards(store, tmp_path, monkeypatch):
-    """Tar shards hold a picture, a class index and a description under one key each, and are the same on every run."""
-    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 4)
+    """Tar shards hold an image, a class index and a description under one key each, and are the same on every run."""
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_IMAGES", 4)
     for name in ("one", "two"):
         export(store, tmp_path / name, format="webdataset", view="saliency")
     shards = sorted((tmp_path / "one").glob("*.tar"))
@@ -85,9 +85,9 @@ def test_webdataset_shards(store, tmp_path, monkeypatch):
 
 
 def test_parquet_has_the_columns_that_hugging_face_reads(store, tmp_path, monkeypatch):
-    """Parquet files say that a column holds pictures and another classes; pixels and labels are right."""
+    """Parquet files say that a column holds images and another classes; pixels and labels are right."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 4)
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_IMAGES", 4)
     export(store, tmp_path / "out", format="parquet")
     files = sorted((tmp_path / "out").glob("*.parquet"))
     assert [file.name for file in files] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
@@ -111,9 +111,9 @@ def test_without_pyarrow_one_line_says_what_to_install(store, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("format", ["png", "webdataset"])
-def test_an_interrupted_export_is_finished_by_the_same_command(store, pictures, tmp_path, monkeypatch, format):
+def test_an_interrupted_export_is_finished_by_the_same_command(store, images, tmp_path, monkeypatch, format):
     """Killed in the middle, it leaves whole files; run again, it writes what is missing and keeps the rest."""
-    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 2)
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_IMAGES", 2)
     monkeypatch.setattr("augcache.upkeep.export._TOGETHER", 2)
     whole, out = tmp_path / "whole", tmp_path / "out"
     export(store, whole, format=format)
@@ -134,15 +134,15 @@ def test_an_interrupted_export_is_finished_by_the_same_command(store, pictures, 
     assert export(store, out, format=format).kept == 6
 
 
-def test_shards_follow_a_store_that_grew(store, pictures, tmp_path, monkeypatch):
-    """Shards number pictures by place, so new pictures make new shards, and none of the old ones stays."""
-    from conftest import write_picture
+def test_shards_follow_a_store_that_grew(store, images, tmp_path, monkeypatch):
+    """Shards number images by place, so new images make new shards, and none of the old ones stays."""
+    from conftest import write_image
 
-    monkeypatch.setattr("augcache.upkeep.export.SHARD_PICTURES", 3)
+    monkeypatch.setattr("augcache.upkeep.export.SHARD_IMAGES", 3)
     export(store, tmp_path / "out", format="parquet") if _has_arrow() else pytest.skip("pyarrow is not installed")
     for seed in range(20, 24):
-        write_picture(pictures / f"a/0{seed}.png", seed)
-    build(pictures, TOY, store, workers=0)
+        write_image(images / f"a/0{seed}.png", seed)
+    build(images, TOY, store, workers=0)
     export(store, tmp_path / "out", format="parquet")
     assert sorted(file.name for file in (tmp_path / "out").glob("*.parquet")) == [
         f"train-{n:05d}-of-00004.parquet" for n in range(4)
@@ -183,20 +183,20 @@ def test_labels_and_names_of_a_stranger_stay_inside_the_folder(tmp_path):
     assert all(path == tmp_path / "in" or path.is_relative_to(tmp_path / "in/out") for path in new)
 
 
-def test_resized_copies_are_exported_as_they_are(pictures, tmp_path):
+def test_resized_copies_are_exported_as_they_are(images, tmp_path):
     """Copies come out with their own pixels, without a view being named."""
     from augcache.building.resize import resize
 
     store = Store(tmp_path / "s.augcache", "w")
     recipe = Recipe("resize", width=8, height=8)
-    resize(pictures, recipe, store, workers=0)
+    resize(images, recipe, store, workers=0)
     assert export(store, tmp_path / "out").view == "image"
     for row in store.sources(recipe.digest):
         pixels = np.asarray(Image.open(tmp_path / f"out/{row.label}/{row.key.hex()}.png"))
         assert np.array_equal(pixels, store.get(recipe, row.key)["image"])
 
 
-def test_what_cannot_be_exported_is_one_clear_line(run_cli, store, pictures, tmp_path):
+def test_what_cannot_be_exported_is_one_clear_line(run_cli, store, images, tmp_path):
     """Unknown views, missing originals and changed originals say so; usage errors end with 2."""
     assert run_cli("export", store.path, tmp_path / "out", "--view", "nothing").returncode == 2
     with pytest.raises(RecipeError, match="no view"):
@@ -205,7 +205,7 @@ def test_what_cannot_be_exported_is_one_clear_line(run_cli, store, pictures, tmp
         export(store, tmp_path / "out", view="image")
     with pytest.raises(SourceError, match="--source"):
         export(store, tmp_path / "out", view="cutout", source=tmp_path / "nowhere")
-    (pictures / "a/0.png").unlink()
+    (images / "a/0.png").unlink()
     out = run_cli("export", store.path, tmp_path / "out", "--view", "cutout", "--quiet")
     assert out.returncode == 1
     assert "a/0.png" in out.stderr

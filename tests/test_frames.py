@@ -45,7 +45,7 @@ def counts(report):
 
 
 def test_the_job(run_cli, videos, tmp_path):
-    """Extract, run again, read as a data set: exact frames, in order, with where they came from."""
+    """Extract, run again, read as a dataset: exact frames, in order, with where they came from."""
     command = ("extract-frames", videos, "--every", 10, "--size", "32x24", "--json")
     out = run_cli(*command)
     assert out.returncode == 0, out.stderr
@@ -60,7 +60,7 @@ def test_the_job(run_cli, videos, tmp_path):
     ]
     expected = [frame for name in ("lion/a.mp4", "lion/b.mkv", "zebra/c.avi")
                 for frame in decode(videos / name, Sampling(every=10), (32, 24))]  # fmt: skip
-    assert all(np.array_equal(picture, frame.image) for picture, frame in zip(data, expected, strict=True))
+    assert all(np.array_equal(image, frame.image) for image, frame in zip(data, expected, strict=True))
     assert data.info(1).seconds == data.info(1)["seconds"] == pytest.approx(1.0)
     assert data.key(0) == content_key(expected[0].image)
     assert Store(tmp_path / "ak.augcache").info().failures == 0
@@ -83,10 +83,10 @@ def test_contradictions_are_named(run_cli, videos, tmp_path, options, message, c
     assert not (tmp_path / "ak.augcache").exists()
 
 
-def test_a_folder_without_videos_is_named(pictures):
-    """Pictures are no videos."""
+def test_a_folder_without_videos_is_named(images):
+    """Images are no videos."""
     with pytest.raises(SourceError, match="no videos in this folder"):
-        extract_frames(pictures, Recipe("frame", every=10))
+        extract_frames(images, Recipe("frame", every=10))
 
 
 def test_damage_keeps_the_frames_before_it_and_is_tried_again(videos, tmp_path):
@@ -164,15 +164,15 @@ def test_a_large_frame(tmp_path):
     """One of 8K comes through at native size, as it is decoded."""
     path = tmp_path / "large.mkv"
     y, x = np.mgrid[:4320, :7679]
-    picture = np.stack([x // 30, y // 17, (x + y) // 50], axis=-1).astype(np.uint8)
+    image = np.stack([x // 30, y // 17, (x + y) // 50], axis=-1).astype(np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
         stream.width, stream.height, stream.pix_fmt = 7679, 4320, "bgr0"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     report = extract_frames(path, Recipe("frame", every=1), tmp_path / "s.augcache", workers=0, level=1)
     assert counts(report) == (1, 0, 0)
-    assert np.array_equal(VideoFrames(report.store, output="array")[0], picture)
+    assert np.array_equal(VideoFrames(report.store, output="array")[0], image)
 
 
 def test_workers_do_not_matter(videos, tmp_path):
@@ -186,7 +186,7 @@ def test_workers_do_not_matter(videos, tmp_path):
 
 
 def test_identical_frames_are_stored_once(tmp_path):
-    """A still picture of a hundred frames is one entry."""
+    """A still image of a hundred frames is one entry."""
     with av.open(str(tmp_path / "still.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"qp": "0"})
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
@@ -232,7 +232,7 @@ def test_clips_of_plain_frames_are_the_next_ones(videos):
 
 
 def test_saliency_of_frames(videos):
-    """build-saliency takes a store of frames, and a data set of frames finds what it computed."""
+    """build-saliency takes a store of frames, and a dataset of frames finds what it computed."""
     store = extract_frames(videos, Recipe("frame", every=10), workers=2).store
     assert counts(build(store, Recipe("toy:toy"), workers=2)) == (8, 0, 0)
     assert counts(build(store, Recipe("toy:toy"), workers=2)) == (0, 8, 0)
@@ -242,11 +242,11 @@ def test_saliency_of_frames(videos):
     assert np.array_equal(np.asarray(wrapped[5]), np.asarray(alone[5][0]))
 
 
-def test_other_stores_are_refused(pictures):
+def test_other_stores_are_refused(images):
     """A store without frames says so."""
-    build(pictures, Recipe("toy:toy"), workers=0)
+    build(images, Recipe("toy:toy"), workers=0)
     with pytest.raises(StoreError, match="no recipe here gives video frames"):
-        VideoFrames(pictures.with_name("pictures.augcache"))
+        VideoFrames(images.with_name("images.augcache"))
 
 
 def test_a_spool_gives_what_was_put_in(tmp_path, monkeypatch):

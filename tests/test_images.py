@@ -20,7 +20,7 @@ def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
 
-def test_an_ordinary_picture_has_one_view():
+def test_an_ordinary_image_has_one_view():
     """Seen and plain are one array where they do not differ, so it is hashed and computed once."""
     seen, plain = decode_views(encoded(Image.fromarray(PIXELS)))
     assert seen is plain
@@ -49,7 +49,7 @@ def test_transparency_is_shown_over_white():
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
-    """A 16-bit grey picture keeps its range: 0 to 0, 65535 to 255, the middle to the middle."""
+    """A 16-bit grey image keeps its range: 0 to 0, 65535 to 255, the middle to the middle."""
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
     seen, _ = decode_views(encoded(Image.fromarray(values)))
     assert seen[0, :, 0].tolist() == [0, 1, 128, 255]
@@ -62,11 +62,11 @@ def test_sixteen_bits_are_scaled_not_clipped():
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "text file"),
         (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
-        (b"hello" * 100, "not a picture"),
+        (b"hello" * 100, "not an image"),
         (encoded(Image.fromarray(PIXELS), "JPEG")[:-40], "cannot be decoded"),
     ],
 )
-def test_what_is_no_picture_says_why(data, message):
+def test_what_is_no_image_says_why(data, message):
     """The reason in the list of failures tells a person what to do."""
     with pytest.raises(SourceError, match=message) as caught:
         decode_views(data)
@@ -82,7 +82,7 @@ def test_a_bomb_is_refused_before_it_is_decoded():
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"]), st.data())
 def test_damaged_files_give_pixels_or_a_reason(format, data):
-    """Any flipped or missing bytes end in a picture or in SourceError."""
+    """Any flipped or missing bytes end in an image or in SourceError."""
     raw = bytearray(encoded(Image.fromarray(PIXELS), format))
     for _ in range(3):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -112,8 +112,8 @@ def test_real_nasty_files(shared_data):
     assert wrong == []
 
 
-def test_pictures_in_memory_become_the_same_pixels():
-    """PIL image, array and tensor of one picture give one key."""
+def test_images_in_memory_become_the_same_pixels():
+    """PIL image, array and tensor of one image give one key."""
     import torch
 
     tensor = torch.from_numpy(PIXELS).permute(2, 0, 1)
@@ -129,8 +129,8 @@ def test_pictures_in_memory_become_the_same_pixels():
     [
         (PIXELS / 255, "float64.*before they are turned into floats"),
         (PIXELS[None], "a batch"),
-        (np.zeros((3, 3, 4), np.uint8), "not a picture"),
-        ("x.jpg", "a str is not a picture"),
+        (np.zeros((3, 3, 4), np.uint8), "not an image"),
+        ("x.jpg", "a str is not an image"),
     ],
 )
 def test_misuse_is_named(image, message):
@@ -141,7 +141,7 @@ def test_misuse_is_named(image, message):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (256, 256), (1001, 7), (4000, 3000)])
 def test_pixels_of_a_pil_image_are_those_of_numpy(size):
-    """The quick way out of Pillow gives what np.asarray gives, for pictures of every size."""
+    """The quick way out of Pillow gives what np.asarray gives, for images of every size."""
     image = Image.effect_noise(size, 90).convert("RGB")
     assert np.array_equal(as_pixels(image), np.asarray(image))
     assert np.array_equal(as_pixels(image.crop((0, 0, 1, 1))), np.asarray(image)[:1, :1])

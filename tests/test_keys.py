@@ -28,7 +28,7 @@ def test_memory_order_does_not_matter(array):
 
 
 def test_key_is_stable():
-    """The key of a picture never changes between releases: stores depend on it."""
+    """The key of an image never changes between releases: stores depend on it."""
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     assert content_key(image).hex() == "d3be5b33a6cc22f1c87a7bdee5aca1a0"
 

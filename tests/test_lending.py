@@ -10,12 +10,12 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augcache import HashedSaliencyDataset, Recipe, build
-from augcache.training.reused_memory import KEPT, Lender
+from augcache.training.reused_memory import KEPT, ReusedMemory
 
 
 @settings(deadline=None)
@@ -24,12 +24,12 @@ from augcache.training.reused_memory import KEPT, Lender
 )
 def test_no_memory_is_lent_twice(steps):
     """Arrays that are held keep what was written, in whatever order others come and go."""
-    lender, held = Lender(), []
+    reused, held = ReusedMemory(), []
     for number, (drop, which, shape) in enumerate(steps):
         if drop and held:
             held.pop(which % len(held))
         else:
-            array = lender.empty(shape)
+            array = reused.empty(shape)
             array[...] = number
             held.append((torch.from_numpy(array), number))
         for tensor, written in held:
@@ -38,13 +38,13 @@ def test_no_memory_is_lent_twice(steps):
 
 def test_memory_comes_again():
     """A second batch lies where the first lay, once that is dropped; while it is held, elsewhere."""
-    lender = Lender()
-    first = [torch.from_numpy(lender.empty((3, 8, 8))) for _ in range(5)]
+    reused = ReusedMemory()
+    first = [torch.from_numpy(reused.empty((3, 8, 8))) for _ in range(5)]
     places = {tensor.data_ptr() for tensor in first}
-    others = [torch.from_numpy(lender.empty((3, 8, 8))) for _ in range(5)]
+    others = [torch.from_numpy(reused.empty((3, 8, 8))) for _ in range(5)]
     assert places.isdisjoint(tensor.data_ptr() for tensor in others)
     del first
-    again = [torch.from_numpy(lender.empty((3, 8, 8))) for _ in range(5)]
+    again = [torch.from_numpy(reused.empty((3, 8, 8))) for _ in range(5)]
     assert {tensor.data_ptr() for tensor in again} == places
 
 
@@ -64,35 +64,35 @@ def test_memory_comes_again():
 )
 def test_what_is_made_of_a_tensor_holds_its_memory(derive):
     """Slices, arrays, storages and exports of a sample keep it from being lent again."""
-    lender = Lender()
-    array = lender.empty((3, 8, 8))
+    reused = ReusedMemory()
+    array = reused.empty((3, 8, 8))
     place = array.ctypes.data
     kept = derive(torch.from_numpy(array))
     del array
     gc.collect()
-    assert lender.empty((3, 8, 8)).ctypes.data != place
+    assert reused.empty((3, 8, 8)).ctypes.data != place
     del kept
     gc.collect()
-    assert place in {lender.empty((3, 8, 8)).ctypes.data, lender.empty((3, 8, 8)).ctypes.data}
+    assert place in {reused.empty((3, 8, 8)).ctypes.data, reused.empty((3, 8, 8)).ctypes.data}
 
 
 def test_what_it_keeps_is_bounded():
     """Memory of an earlier size, and of more than the bound, is given back to the system."""
-    lender = Lender()
-    held = [lender.empty((KEPT // 4,)) for _ in range(7)]
+    reused = ReusedMemory()
+    held = [reused.empty((KEPT // 4,)) for _ in range(7)]
     del held
-    assert sum(map(len, lender._free)) <= KEPT
-    lender.empty((3, 8, 8))
-    assert sum(map(len, lender._free)) == 3 * 8 * 8
+    assert sum(map(len, reused._free)) <= KEPT
+    reused.empty((3, 8, 8))
+    assert sum(map(len, reused._free)) == 3 * 8 * 8
 
 
 def test_threads_get_memory_of_their_own():
     """Arrays that threads fill at the same time do not mix."""
-    lender, wrong = Lender(), []
+    reused, wrong = ReusedMemory(), []
 
     def work(number: int) -> None:
         for _ in range(300):
-            held = [lender.empty((64, 64)) for _ in range(3)]
+            held = [reused.empty((64, 64)) for _ in range(3)]
             for array in held:
                 array[...] = number
             wrong.extend(number for array in held if (array != number).any())
@@ -109,11 +109,11 @@ def test_what_outlives_the_interpreter_says_nothing():
     """Samples that other modules still hold when the process ends print no error."""
     code = """
 import builtins, ctypes, sys, torch
-from augcache.training.reused_memory import Lender
-lender = Lender()
+from augcache.training.reused_memory import ReusedMemory
+reused = ReusedMemory()
 module = sys.modules["augcache.training.reused_memory"]
-builtins.kept, torch.kept, module.kept = (torch.from_numpy(lender.empty((3,))) for _ in "abc")
-ring = [torch.from_numpy(lender.empty((3,)))]
+builtins.kept, torch.kept, module.kept = (torch.from_numpy(reused.empty((3,))) for _ in "abc")
+ring = [torch.from_numpy(reused.empty((3,)))]
 ring.append(ring)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -121,10 +121,10 @@ ring.append(ring)
 
 
 def test_copies_share_nothing():
-    """A lender that is pickled or copied, as a data set for spawned workers is, starts empty."""
-    lender = Lender()
-    lender.empty((3, 8, 8))
-    for other in (pickle.loads(pickle.dumps(lender)), copy.deepcopy(lender)):
+    """Reused memory that is pickled or copied, as a dataset for spawned workers is, starts empty."""
+    reused = ReusedMemory()
+    reused.empty((3, 8, 8))
+    for other in (pickle.loads(pickle.dumps(reused)), copy.deepcopy(reused)):
         assert not other._free
         assert not other._lent
 
@@ -133,7 +133,7 @@ def test_copies_share_nothing():
 def test_samples_that_are_kept_stay_as_they_are(tmp_path, output):
     """Items of several epochs in a list are all what they were when they came."""
     for index in range(6):
-        write_picture(tmp_path / f"p/{index}.png", index)
+        write_image(tmp_path / f"p/{index}.png", index)
     build(tmp_path / "p", Recipe("toy:toy"), workers=0)
     dataset = HashedSaliencyDataset(tmp_path / "p", output=output, jitter=None)
     pick = (lambda item: item[0]["labels"]) if output == "indexed" else (lambda item: item[0])

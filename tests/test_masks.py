@@ -1,4 +1,4 @@
-"""Masks of pictures that EXIF turns, and pairs of which one file changes."""
+"""Masks of images that EXIF turns, and pairs of which one file changes."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ ORIENTATION = 0x0112
 SIZES = {False: (40, 30), True: (32, 32)}
 
 
-def picture_of(labels):
+def image_of(labels):
     return np.stack([labels * 80] * 3, 2)
 
 
@@ -35,11 +35,11 @@ def tagged(turn):
 
 
 def write_pair(root, name, turn, mask, square=False, suffix="png"):
-    """Write a picture with an orientation, and a mask "stored", "shown", or "tagged" with an orientation of its own."""
+    """Write an image with an orientation, and a mask "stored", "shown", or "tagged" with an orientation of its own."""
     labels = some_labels(SIZES[square])
     (root / "p").mkdir(exist_ok=True, parents=True)
     (root / "m").mkdir(exist_ok=True)
-    Image.fromarray(picture_of(labels)).save(root / f"p/{name}.{suffix}", exif=tagged(turn))
+    Image.fromarray(image_of(labels)).save(root / f"p/{name}.{suffix}", exif=tagged(turn))
     plain = Image.fromarray(labels)
     if mask == "shown":
         plain.info["exif"] = tagged(turn).tobytes()
@@ -68,7 +68,7 @@ def run(root, masks=True, size=24):
 @pytest.mark.parametrize("mask", ["stored", "shown"])
 @pytest.mark.parametrize("turn", [5, 6, 7, 8])
 def test_the_size_of_a_mask_tells_what_it_is_of(tmp_path, turn, mask, suffix):
-    """Of a picture that is no square and lies on its side, a mask fits in one way, and is turned that way."""
+    """Of an image that is no square and lies on its side, a mask fits in one way, and is turned that way."""
     write_pair(tmp_path, "x", turn, mask, suffix=suffix)
     assert run(tmp_path) == {}
 
@@ -86,7 +86,7 @@ UNDECIDED = [(2, False), (3, False), (4, False), *((turn, True) for turn in rang
 
 @pytest.mark.parametrize("mask", ["stored", "shown"])
 def test_where_no_size_tells_the_pair_is_refused_until_somebody_says(tmp_path, mask):
-    """A flipped picture's mask may lie either way: a failure that names the option, which settles it."""
+    """A flipped image's mask may lie either way: a failure that names the option, which settles it."""
     for turn, square in UNDECIDED:
         write_pair(tmp_path, f"{turn}{square}", turn, mask, square)
     write_pair(tmp_path, "plain", 1, mask)
@@ -111,10 +111,10 @@ def test_the_other_pairs_tell(tmp_path, mask):
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path):
-    """The reason gives the sizes of the picture, as shown and as stored."""
+    """The reason gives the sizes of the image, as shown and as stored."""
     write_pair(tmp_path, "x", 6, "stored")
     Image.new("L", (41, 30)).save(tmp_path / "m/x.png")
-    assert run(tmp_path)["x.png"].endswith("is 41 x 30, the picture 30 x 40 (stored as 40 x 30)")
+    assert run(tmp_path)["x.png"].endswith("is 41 x 30, the image 30 x 40 (stored as 40 x 30)")
 
 
 def test_copies_of_before_keep_their_recipe():
@@ -135,8 +135,8 @@ def test_the_command_line_says_it(tmp_path, run_cli):
     assert run_cli(*args, "--mask-orientation", "stored").returncode == 2
 
 
-@pytest.mark.parametrize(("of_picture", "of_mask"), list(itertools.permutations([10**18, 2 * 10**18], 2)))
-def test_a_mask_of_the_same_size_and_another_time_is_noticed(tmp_path, of_picture, of_mask):
+@pytest.mark.parametrize(("of_image", "of_mask"), list(itertools.permutations([10**18, 2 * 10**18], 2)))
+def test_a_mask_of_the_same_size_and_another_time_is_noticed(tmp_path, of_image, of_mask):
     """Whichever of the two files is older, a mask that another replaced is not reused."""
     write_pair(tmp_path, "x", 1, "stored")
     Image.fromarray(np.full((30, 40), 1, np.uint8)).save(tmp_path / "m/x.bmp")
@@ -144,7 +144,7 @@ def test_a_mask_of_the_same_size_and_another_time_is_noticed(tmp_path, of_pictur
     recipe = Recipe("resize", width=8, height=8, masks=True)
 
     def build():
-        os.utime(tmp_path / "p/x.png", ns=(of_picture, of_picture))
+        os.utime(tmp_path / "p/x.png", ns=(of_image, of_image))
         source = Masked(open_source(tmp_path / "p"), tmp_path / "m")
         return resize(source, recipe, tmp_path / "s.augcache", workers=0)
 

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -17,12 +17,12 @@ TOY = Recipe("toy:toy")
 
 
 @pytest.fixture
-def store(pictures):
-    return build(pictures, TOY, workers=0).store
+def store(images):
+    return build(images, TOY, workers=0).store
 
 
 class Base:
-    """The pictures of a folder, cropped too early, or brightened."""
+    """The images of a folder, cropped too early, or brightened."""
 
     def __init__(self, folder, change=lambda image: image, repeat=1):
         self.files = sorted(folder.rglob("*.png")) * repeat
@@ -47,80 +47,80 @@ def mirrored(image):
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def test_a_crop_before_the_look_up_is_named_at_the_first_miss(pictures, store):
-    """The size of the picture, which the store does not have, tells the mistake; also from a loader's worker."""
-    dataset = HashedSaliencyDataset(Base(pictures, cropped), store=store)
-    message = "every picture so far missed .*16x16; the store's are 24x20.* is a crop or resize applied"
+def test_a_crop_before_the_look_up_is_named_at_the_first_miss(images, store):
+    """The size of the image, which the store does not have, tells the mistake; also from a loader's worker."""
+    dataset = HashedSaliencyDataset(Base(images, cropped), store=store)
+    message = "every image so far missed .*16x16; the store's are 24x20.* is a crop or resize applied"
     with pytest.raises(MissError, match=message):
         dataset[0]
     with pytest.raises(MissError, match=message):
         next(iter(DataLoader(dataset, num_workers=1)))
 
 
-def test_a_crop_is_not_suspected_of_a_picture_that_is_new(pictures, store):
-    """After a hit, a miss is that picture's own."""
+def test_a_crop_is_not_suspected_of_a_image_that_is_new(images, store):
+    """After a hit, a miss is that image's own."""
     lookup = SaliencyLookup(store)
-    lookup(Base(pictures)[0][0])
-    with pytest.raises(MissError, match="run the build again if the picture is new"):
+    lookup(Base(images)[0][0])
+    with pytest.raises(MissError, match="run the build again if the image is new"):
         lookup(np.zeros((9, 9, 3), np.uint8))
 
 
 @pytest.mark.parametrize("on_miss", ["original", "compute"])
-def test_a_crop_is_not_passed_over_in_silence(pictures, store, on_miss):
-    """Where misses are put up with, a data set that never hits stops, and does not train on something else for days."""
-    dataset = HashedSaliencyDataset(Base(pictures, cropped, repeat=20), store=store, recipe=TOY, on_miss=on_miss)
-    with pytest.raises(MissError, match=rf"every picture so far missed \({PATIENCE} of 16x16"):
+def test_a_crop_is_not_passed_over_in_silence(images, store, on_miss):
+    """Where misses are put up with, a dataset that never hits stops, and does not train on something else for days."""
+    dataset = HashedSaliencyDataset(Base(images, cropped, repeat=20), store=store, recipe=TOY, on_miss=on_miss)
+    with pytest.raises(MissError, match=rf"every image so far missed \({PATIENCE} of 16x16"):
         for _ in dataset:
             pass
 
 
 @pytest.mark.parametrize("change", [brightened, mirrored])
-def test_a_change_that_keeps_the_size_is_warned_of(pictures, store, change):
-    """A flip, or pictures that were never built: the run may be meant so, and it is said once."""
-    dataset = HashedSaliencyDataset(Base(pictures, change, repeat=40), store=store, on_miss="original")
-    with pytest.warns(UserWarning, match="every picture so far missed") as caught:
+def test_a_change_that_keeps_the_size_is_warned_of(images, store, change):
+    """A flip, or images that were never built: the run may be meant so, and it is said once."""
+    dataset = HashedSaliencyDataset(Base(images, change, repeat=40), store=store, on_miss="original")
+    with pytest.warns(UserWarning, match="every image so far missed") as caught:
         assert sum(1 for _, _ in (dataset[index] for index in range(240))) == 240
     assert len(caught) == 1
 
 
-def test_a_store_that_knows_some_pictures_is_not_suspected(pictures, store):
+def test_a_store_that_knows_some_images_is_not_suspected(images, store):
     """One hit is enough for a partial store to be used as it is."""
     for seed in range(150):
-        write_picture(pictures / f"c/{seed}.png", 1000 + seed, size=(30, 30))
+        write_image(images / f"c/{seed}.png", 1000 + seed, size=(30, 30))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        dataset = HashedSaliencyDataset(Base(pictures), store=store, on_miss="original")
+        dataset = HashedSaliencyDataset(Base(images), store=store, on_miss="original")
         assert all(dataset[index][1] == index for index in range(156))
 
 
-def test_a_store_for_another_recipe_lists_what_it_has(pictures, tmp_path):
-    """A store of something else is refused when the data set is made, and says what is in it."""
-    other = build(pictures, Recipe("toy:slow", seconds=0), workers=0).store
+def test_a_store_for_another_recipe_lists_what_it_has(images, tmp_path):
+    """A store of something else is refused when the dataset is made, and says what is in it."""
+    other = build(images, Recipe("toy:slow", seconds=0), workers=0).store
     with pytest.raises(StoreError, match=r"no recipe here gives the view 'segments'; it holds: .*toy:slow.*; build it"):
-        HashedSaliencyDataset(Base(pictures), store=other)
+        HashedSaliencyDataset(Base(images), store=other)
     with pytest.raises(StoreError, match=r"no recipe '.*; it holds: .*toy:slow"):
-        HashedSaliencyDataset(Base(pictures), store=other, recipe=TOY)
+        HashedSaliencyDataset(Base(images), store=other, recipe=TOY)
 
 
-def test_a_store_of_other_pictures_is_told_by_their_size(pictures, store, tmp_path):
+def test_a_store_of_other_images_is_told_by_their_size(images, store, tmp_path):
     """Saliency of small copies does not serve the photographs."""
     for seed in range(3):
-        write_picture(tmp_path / f"large/{seed}.png", seed, size=(60, 40))
-    with pytest.raises(MissError, match=r"60x40; the store's are 24x20.* build the store of these pictures"):
+        write_image(tmp_path / f"large/{seed}.png", seed, size=(60, 40))
+    with pytest.raises(MissError, match=r"60x40; the store's are 24x20.* build the store of these images"):
         HashedSaliencyDataset(Base(tmp_path / "large"), store=store)[0]
-    with pytest.raises(SourceError, match="knows none of the pictures"):
+    with pytest.raises(SourceError, match="knows none of the images"):
         HashedSaliencyDataset(tmp_path / "large", store=store)
 
 
-def test_a_view_that_the_record_lacks_is_named_at_once(pictures):
+def test_a_view_that_the_record_lacks_is_named_at_once(images):
     """A recipe that is asked for by name must hold what the view needs."""
-    build(pictures, TOY, workers=0)
+    build(images, TOY, workers=0)
     plain = Recipe("toy:slow", seconds=0)
-    build(pictures, plain, workers=0)
+    build(images, plain, workers=0)
     with pytest.raises(StoreError, match=r"'segments' needs labels and palette, and records of toy:slow .* hold mean"):
-        HashedSaliencyDataset(pictures, recipe=plain)
+        HashedSaliencyDataset(images, recipe=plain)
     with pytest.raises(StoreError, match="'cut' needs cut, and records"):
-        SaliencyLookup(pictures.with_suffix(".augcache"), recipe=plain.digest.hex()[:8], view="cut")
+        SaliencyLookup(images.with_suffix(".augcache"), recipe=plain.digest.hex()[:8], view="cut")
 
 
 @pytest.mark.parametrize(
@@ -132,25 +132,25 @@ def test_a_view_that_the_record_lacks_is_named_at_once(pictures):
         (np.zeros((4, 20, 24, 3), np.uint8), r"array of shape \(4, 20, 24, 3\) is a batch"),
         (torch.zeros(4, 3, 20, 24, dtype=torch.uint8), r"tensor of shape \(4, 3, 20, 24\) is a batch"),
         ([np.zeros((20, 24, 3), np.uint8)] * 2, "a list of 2 is a batch"),
-        (np.zeros((3, 20, 24), np.uint8), r"array of shape \(3, 20, 24\) is not a picture: give \(H, W, 3\)"),
+        (np.zeros((3, 20, 24), np.uint8), r"array of shape \(3, 20, 24\) is not an image: give \(H, W, 3\)"),
         (
             torch.zeros(20, 24, 3, dtype=torch.uint8),
-            r"tensor of shape \(20, 24, 3\) is not a picture: give \(3, H, W\)",
+            r"tensor of shape \(20, 24, 3\) is not an image: give \(3, H, W\)",
         ),
-        ("a.png", "a str is not a picture"),
+        ("a.png", "a str is not an image"),
     ],
 )
-def test_what_is_no_single_picture_of_bytes_is_named(store, image, message):
-    """Floats, batches and turned axes are told apart, by a look-up and by a data set around such items."""
+def test_what_is_no_single_image_of_bytes_is_named(store, image, message):
+    """Floats, batches and turned axes are told apart, by a look-up and by a dataset around such items."""
     with pytest.raises(SourceError, match=message):
         SaliencyLookup(store)(image)
     with pytest.raises(SourceError, match=f"item 0: .*{message}"):
         HashedSaliencyDataset([(image, 0)], store=store)[0]
 
 
-def test_a_re_colouring_that_is_given_pictures_says_what_it_takes(pictures, store):
-    """The module for batches of index maps is not a transform of pictures."""
-    dataset = HashedSaliencyDataset(pictures, transform=PaletteJitter())
+def test_a_re_colouring_that_is_given_images_says_what_it_takes(images, store):
+    """The module for batches of index maps is not a transform of images."""
+    dataset = HashedSaliencyDataset(images, transform=PaletteJitter())
     with pytest.raises(SourceError, match="output='indexed'"):
         dataset[0]
 
@@ -163,14 +163,14 @@ def test_a_re_colouring_that_is_given_pictures_says_what_it_takes(pictures, stor
         ({"output": "indexed", "p": 0.5}, "output='indexed' needs"),
     ],
 )
-def test_forms_that_cannot_be_given_are_refused(pictures, store, options, message):
-    """An option that would be without effect, or cannot be met for every picture, fails when the data set is made."""
+def test_forms_that_cannot_be_given_are_refused(images, store, options, message):
+    """An option that would be without effect, or cannot be met for every image, fails when the dataset is made."""
     with pytest.raises(RecipeError, match=message):
-        HashedSaliencyDataset(Base(pictures), store=store, **options)
+        HashedSaliencyDataset(Base(images), store=store, **options)
 
 
-def test_every_such_error_is_one_line(pictures, store):
+def test_every_such_error_is_one_line(images, store):
     """All of them are of one family, and fit a log."""
     with pytest.raises(AugcacheError) as caught:
-        HashedSaliencyDataset(Base(pictures, cropped), store=store)[0]
+        HashedSaliencyDataset(Base(images, cropped), store=store)[0]
     assert "\n" not in str(caught.value)

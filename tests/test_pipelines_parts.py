@@ -29,7 +29,7 @@ def test_each_method_teaches_its_backbone(name):
     """One step gives a finite loss and moves the backbone; small crops are taken where the method has them."""
     from methods import make_method
 
-    method = make_method(name, tiny(), 16, pictures=16, batch=8, epochs=2).train()
+    method = make_method(name, tiny(), 16, images=16, batch=8, epochs=2).train()
     before = copy.deepcopy(method.backbone.state_dict())
     views = [torch.randn(8, 3, side, side) for side in (16, 16, *([8, 8] if name == "swav" else []))]
     optimizer = torch.optim.SGD([each for each in method.parameters() if each.requires_grad], 0.1)
@@ -101,8 +101,8 @@ def test_clusters_are_scored_whatever_their_numbers():
     assert noise["purity"] >= noise["acc"] > 1 / 3
 
 
-def test_the_probe_is_held_to_pictures_it_has_not_seen():
-    """Clear classes are found, noise is at chance however unequal the classes, and a single picture is no class."""
+def test_the_probe_is_held_to_images_it_has_not_seen():
+    """Clear classes are found, noise is at chance however unequal the classes, and a single image is no class."""
     from evaluation import linear_probe
 
     targets = np.repeat([0, 1, 2], [60, 20, 1])
@@ -124,19 +124,19 @@ def test_embeddings_leave_the_network_as_it_was():
     assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
 
 
-def test_few_pictures_are_of_every_class(pictures, tmp_path):
+def test_few_images_are_of_every_class(images, tmp_path):
     """A small sample of a folder takes from all of its classes, and writes nothing into it."""
     from trainer import few
 
-    assert {path.parent.name for path in few(pictures, tmp_path / "few", 2).rglob("*.png")} == {"a", "b"}
+    assert {path.parent.name for path in few(images, tmp_path / "few", 2).rglob("*.png")} == {"a", "b"}
 
 
-def test_a_batch_larger_than_the_data(pictures):
+def test_a_batch_larger_than_the_data(images):
     """Nothing to train on is said in one line, not trained in no time."""
     from trainer import Settings, make_loader, steps_of
 
     settings = Settings(batch=64, workers=0)
-    with pytest.raises(SystemExit, match="6 pictures make no batch of 64"):
+    with pytest.raises(SystemExit, match="6 images make no batch of 64"):
         steps_of(make_loader(range(6), settings), settings)
 
 

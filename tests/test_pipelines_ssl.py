@@ -22,14 +22,14 @@ def pipelines(monkeypatch):
 
 
 class Mean(torch.nn.Module):
-    """A backbone of one number a picture."""
+    """A backbone of one number an image."""
 
     def __init__(self):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.ones(3))
 
-    def forward(self, pictures):
-        return pictures.mean((2, 3)) * self.scale
+    def forward(self, images):
+        return images.mean((2, 3)) * self.scale
 
 
 def test_clips_train_to_the_end(tmp_path):
@@ -63,34 +63,34 @@ def test_nearest_frames_of_the_same_video():
 
 
 def test_turns_are_what_the_targets_say():
-    """Each picture is there four times, turned by as many quarters as its target."""
+    """Each image is there four times, turned by as many quarters as its target."""
     import rotation
 
     class Corner(torch.nn.Module):
         """Finds the bright corner."""
 
-        def forward(self, pictures):
-            corners = [pictures[:, 0, y, x] for y, x in ((0, 0), (-1, 0), (-1, -1), (0, -1))]
+        def forward(self, images):
+            corners = [images[:, 0, y, x] for y, x in ((0, 0), (-1, 0), (-1, -1), (0, -1))]
             return torch.stack(corners, 1)
 
-    pictures = torch.zeros(5, 3, 8, 8)
-    pictures[:, :, 0, 0] = 1
+    images = torch.zeros(5, 3, 8, 8)
+    images[:, :, 0, 0] = 1
     model = rotation.Rotation(Corner(), 4)
     with torch.no_grad():
         model.head.weight.copy_(torch.eye(4))
         model.head.bias.zero_()
-    scores = model(pictures)
+    scores = model(images)
     assert torch.equal(scores.argmax(1), rotation.turns_of(scores))
-    assert rotation.accuracy(model, [([pictures], None)]) == 1
+    assert rotation.accuracy(model, [([images], None)]) == 1
 
 
-def test_clusters_are_kept_by_content_under_the_weights_that_gave_them(pictures):
+def test_clusters_are_kept_by_content_under_the_weights_that_gave_them(images):
     """The same network finds its labels again; a changed one has labels of its own."""
     import deepcluster
     from trainer import Settings
 
-    store = build(pictures, Recipe("toy:toy"), workers=0).store
-    plain = policy_views(pictures, Policy(p=0.0), store=store, size=16, views=1)
+    store = build(images, Recipe("toy:toy"), workers=0).store
+    plain = policy_views(images, Policy(p=0.0), store=store, size=16, views=1)
     settings, backbone = Settings(size=16, batch=3, workers=0), Mean()
     recipe, labels = deepcluster.assign(plain, backbone, store, 2, settings)
     assert sorted(np.unique(labels)) == [0, 1]
@@ -102,7 +102,7 @@ def test_clusters_are_kept_by_content_under_the_weights_that_gave_them(pictures)
 
 
 def test_batches_are_of_different_clusters():
-    """No two pictures of a batch are of one cluster, however unequal clusters are; over epochs all pictures come."""
+    """No two images of a batch are of one cluster, however unequal clusters are; over epochs all images come."""
     import g_simclr
 
     labels = np.repeat(np.arange(8), [3, 5, 9, 20, 2, 30, 7, 20])
@@ -116,7 +116,7 @@ def test_batches_are_of_different_clusters():
 
 
 def test_few_clusters_are_shared_out():
-    """With fewer clusters than pictures in a batch none comes twice as often as another."""
+    """With fewer clusters than images in a batch none comes twice as often as another."""
     import g_simclr
 
     for batch in g_simclr.Dissimilar(np.arange(40) % 3, 8):

@@ -35,10 +35,10 @@ def test_smoke(script, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["simclr", "byol", "moco", "swav", "barlowtwins"])
-def test_methods_on_a_folder(method, pictures, tmp_path):
+def test_methods_on_a_folder(method, images, tmp_path):
     """Every method trains, on a folder of one's own, which stays as it was."""
     before = sorted(tmp_path.rglob("*"))
-    out = run("pv_saliency", pictures, "--smoke", "--method", method, "--policy", "saliency+jitter", cwd=tmp_path)
+    out = run("pv_saliency", images, "--smoke", "--method", method, "--policy", "saliency+jitter", cwd=tmp_path)
     assert "linear probe" in out
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -1,9 +1,9 @@
-"""Views of a policy: each drawn on its own, from one read; crops of picture and maps go together."""
+"""Views of a policy: each drawn on its own, from one read; crops of image and maps go together."""
 
 import numpy as np
 import pytest
 import torch
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 from torch.utils.data import DataLoader
 from toy import toy
@@ -23,9 +23,9 @@ TOY = Recipe("toy:toy")
 
 
 @pytest.fixture
-def built(pictures):
-    build(pictures, TOY, workers=0)
-    return pictures
+def built(images):
+    build(images, TOY, workers=0)
+    return images
 
 
 def same(first, second):
@@ -135,7 +135,7 @@ def test_copies_and_data_sets_of_all_forms_are_taken(built, tmp_path):
 
 
 def test_a_policy_without_look_ups_needs_no_store(built):
-    """The baseline runs on any data set as it is."""
+    """The baseline runs on any dataset as it is."""
     image = Image.open(built / "a/0.png").convert("RGB")
     data = policy_views([(image, 3)], "default", size=16, views=3)
     views, target = data[0]
@@ -158,14 +158,14 @@ def test_without_torchvision_the_extra_is_named(built, monkeypatch):
         policy_transforms("default")
 
 
-def test_a_crop_takes_picture_and_maps_together(pictures):
-    """A v2 transform turns the picture and its maps as one: each pixel keeps its region, saliency and cut."""
-    for number, path in enumerate(sorted(pictures.rglob("*.png"))):
-        write_picture(path, number, size=(40, 30))
-    build(pictures, TOY, workers=0)
+def test_a_crop_takes_image_and_maps_together(images):
+    """A v2 transform turns the image and its maps as one: each pixel keeps its region, saliency and cut."""
+    for number, path in enumerate(sorted(images.rglob("*.png"))):
+        write_image(path, number, size=(40, 30))
+    build(images, TOY, workers=0)
     transform = v2.Compose([v2.RandomCrop(20), v2.RandomHorizontalFlip()])
     for p in (0, 1):
-        data = HashedSaliencyDataset(pictures, output="masks", jitter=None, p=p, transform=transform)
+        data = HashedSaliencyDataset(images, output="masks", jitter=None, p=p, transform=transform)
         item, target = data[2]
         assert target == 0
         assert isinstance(item["image"], tv_tensors.Image)
@@ -179,8 +179,8 @@ def test_a_crop_takes_picture_and_maps_together(pictures):
         assert item["saliency"].dtype == torch.float32
 
 
-def test_maps_come_with_wrapped_pictures_and_in_pairs(built):
-    """Maps of a wrapped data set, two joint crops of each item, collated."""
+def test_maps_come_with_wrapped_images_and_in_pairs(built):
+    """Maps of a wrapped dataset, two joint crops of each item, collated."""
     image = Image.open(built / "a/0.png").convert("RGB")
     data = HashedSaliencyDataset(
         [(image, 4)] * 2, store=built.with_suffix(".augcache"), output="masks", p=0.5, transform=[v2.RandomCrop(8)] * 2

@@ -43,7 +43,7 @@ def test_the_command_reference_is_what_help_prints(pytestconfig):
 
 
 def test_every_block_runs(samples, tmp_path):
-    """The code of the README runs from top to bottom in a fresh folder, on real pictures."""
+    """The code of the README runs from top to bottom in a fresh folder, on real images."""
     shutil.copytree(samples, tmp_path / "data/pv", ignore=shutil.ignore_patterns("*.md"))
     for path in list((tmp_path / "data/pv").rglob("*.jpg"))[::2]:
         path.unlink()
@@ -64,7 +64,7 @@ def test_every_block_runs(samples, tmp_path):
             script.append(f"import augcache.transforms; augcache.transforms.__path__.append({str(path.parent)!r})")
         elif importlib.util.find_spec("torchvision") or not NEEDS_TORCHVISION.search(code):
             script.append(code)
-    script.append("assert picture is not None and next(iter(loader))")
+    script.append("assert image is not None and next(iter(loader))")
     (tmp_path / "readme.py").write_text("\n".join(script))
     out = subprocess.run(
         [sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,

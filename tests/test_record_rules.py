@@ -68,7 +68,7 @@ def runs_bomb(side: int) -> bytes:
 MALFORMED = {
     "many zeros": zeros(64, 190 << 20),
     "runs of 32,000 x 32,000": runs_bomb(32_000),
-    "more pixels than a picture": forged(
+    "more pixels than an image": forged(
         {"labels": np.broadcast_to(np.uint8(0), (1 << 14, 1 << 14)), "palette": GOOD["palette"]}
     ),
     "no side": raw({"x": (2, codec.RAW, (2**32 - 1, 2**32 - 1, 2**32 - 1, 0), b"")}),
@@ -99,7 +99,7 @@ MALFORMED = {
 
 
 def store_of(path: Path, record: bytes, other: bytes | None = None) -> Store:
-    """A store of one record, under its picture and in the manifest as picture and as copy; and of another first."""
+    """A store of one record, under its image and in the manifest as image and as copy; and of another first."""
     store, keys = Store(path, "w"), [content_key(IMAGE), content_key(IMAGE + 1)]
     records = {keys[0]: record} | ({} if other is None else {keys[1]: other})
     rows = [Source(f"{number}.png", key) for number, key in enumerate(records)]

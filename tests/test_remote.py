@@ -62,8 +62,8 @@ class Unsteady(MemoryFileSystem):
 
 
 @pytest.fixture
-def system(pictures, monkeypatch):
-    """The six pictures under unsteady://pv; waits are short."""
+def system(images, monkeypatch):
+    """The six images under unsteady://pv; waits are short."""
     fsspec.register_implementation("unsteady", Unsteady, clobber=True)
     for name in ("plans", "asked"):
         monkeypatch.setattr(Unsteady, name, type(getattr(Unsteady, name))())
@@ -71,8 +71,8 @@ def system(pictures, monkeypatch):
         monkeypatch.setattr(retries, name, value)
     opened = fsspec.filesystem("unsteady")
     opened.store.clear()
-    for path in pictures.rglob("*.png"):
-        opened.pipe_file(f"/pv/{path.relative_to(pictures)}", path.read_bytes())
+    for path in images.rglob("*.png"):
+        opened.pipe_file(f"/pv/{path.relative_to(images)}", path.read_bytes())
     Unsteady.asked.clear()
     return Unsteady
 
@@ -89,7 +89,7 @@ def run(tmp_path):
 )
 @pytest.mark.parametrize(("call", "end"), [("cat_file", "a/0.png"), ("ls", "/pv"), ("ls", "/b")])
 def test_what_passes_is_tried_again(system, tmp_path, trouble, call, end):
-    """A refusal, a reset or a stall that comes once is no failure, of a picture or of a listing."""
+    """A refusal, a reset or a stall that comes once is no failure, of an image or of a listing."""
     system.plans[call, end] = [trouble, 0, 0]
     assert run(tmp_path) == {}
 
@@ -125,7 +125,7 @@ def test_a_part_that_cannot_be_listed_is_one_failure(system, tmp_path, trouble, 
 def test_a_nameless_object_that_cannot_be_looked_into_is_not_passed_over(system, tmp_path):
     """Its first bytes would tell whether it is an image, and they alone are asked for."""
     fsspec.filesystem("unsteady").pipe_file("/pv/a/nameless", b"\xff\xd8\xff no JPEG")
-    assert run(tmp_path)["a/nameless"].startswith("not a picture")
+    assert run(tmp_path)["a/nameless"].startswith("not an image")
     system.plans["cat_file", "nameless"] = [Refused(503)]
     assert run(tmp_path) == {"a/nameless": "cannot be read: Refused: 503 from the server (tried 4 times)"}
 

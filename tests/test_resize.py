@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 
 from augcache import Recipe, Store, build, content_key
@@ -39,10 +39,10 @@ def copy_of(path, name, recipe=SMALL):
     return Store(path).get(recipe, rows(path, recipe)[name].key)["image"]
 
 
-def test_copies_of_a_folder(pictures, tmp_path):
-    """Each picture becomes a copy of the asked size, under the hash of the copy's pixels, with its class."""
+def test_copies_of_a_folder(images, tmp_path):
+    """Each image becomes a copy of the asked size, under the hash of the copy's pixels, with its class."""
     path = tmp_path / "s.augcache"
-    assert counts(resize(pictures, SMALL, path, workers=2)) == (6, 0, 0)
+    assert counts(resize(images, SMALL, path, workers=2)) == (6, 0, 0)
     found = rows(path)
     assert [(name, row.label) for name, row in found.items()][:2] == [("a/0.png", "a"), ("a/2.png", "a")]
     for name in found:
@@ -52,52 +52,52 @@ def test_copies_of_a_folder(pictures, tmp_path):
     assert list(Store(path).sources()) == []  # nothing is known of the originals' own keys
 
 
-def test_twice_computes_once_and_changes_are_noticed(pictures, tmp_path):
+def test_twice_computes_once_and_changes_are_noticed(images, tmp_path):
     """Run again, nothing is done; a new file, a changed one and a copy of one are each told apart."""
     path = tmp_path / "s.augcache"
-    resize(pictures, SMALL, path, workers=0)
-    assert counts(resize(pictures, SMALL, path, workers=2)) == (0, 6, 0)
-    write_picture(pictures / "a/new.png", 99)
-    write_picture(pictures / "a/0.png", 98, size=(30, 20))
-    shutil.copyfile(pictures / "a/2.png", pictures / "b/copy.png")
-    assert counts(resize(pictures, SMALL, path, workers=2)) == (2, 6, 0)
+    resize(images, SMALL, path, workers=0)
+    assert counts(resize(images, SMALL, path, workers=2)) == (0, 6, 0)
+    write_image(images / "a/new.png", 99)
+    write_image(images / "a/0.png", 98, size=(30, 20))
+    shutil.copyfile(images / "a/2.png", images / "b/copy.png")
+    assert counts(resize(images, SMALL, path, workers=2)) == (2, 6, 0)
     assert rows(path)["b/copy.png"].key == rows(path)["a/2.png"].key
 
 
-def test_a_file_that_breaks_later_is_no_longer_listed_as_a_picture(pictures, tmp_path):
+def test_a_file_that_breaks_later_is_no_longer_listed_as_a_image(images, tmp_path):
     """The copy of what a file once was is not served for what it is now."""
     path = tmp_path / "s.augcache"
-    resize(pictures, SMALL, path, workers=0)
-    (pictures / "a/0.png").write_text("no picture")
-    assert counts(resize(pictures, SMALL, path, workers=0)) == (0, 5, 1)
+    resize(images, SMALL, path, workers=0)
+    (images / "a/0.png").write_text("no image")
+    assert counts(resize(images, SMALL, path, workers=0)) == (0, 5, 1)
     assert "a/0.png" not in rows(path)
     assert [failure.name for failure in Store(path).failures()] == ["a/0.png"]
-    write_picture(pictures / "a/0.png", 0)
-    assert counts(resize(pictures, SMALL, path, workers=0)) == (0, 6, 0)
+    write_image(images / "a/0.png", 0)
+    assert counts(resize(images, SMALL, path, workers=0)) == (0, 6, 0)
     assert list(Store(path).failures()) == []
 
 
-def test_one_worker_or_many_give_the_same_bytes(pictures, tmp_path):
+def test_one_worker_or_many_give_the_same_bytes(images, tmp_path):
     """What is stored does not depend on how many workers made it."""
     contents = []
     for workers in (0, 1, 3):
-        store = Store(resize(pictures, SMALL, tmp_path / f"{workers}.augcache", workers=workers).store)
+        store = Store(resize(images, SMALL, tmp_path / f"{workers}.augcache", workers=workers).store)
         records = {key: store.get_bytes(SMALL.digest, key) for key in store.keys(SMALL)}
         contents.append((records, list(store.sources(SMALL.digest))))
     assert len(contents[0][0]) == 6
     assert contents[0] == contents[1] == contents[2]
 
 
-def test_copies_and_saliency_live_in_one_store(pictures, tmp_path):
+def test_copies_and_saliency_live_in_one_store(images, tmp_path):
     """Resizing into a store that holds something else leaves that as it was, whichever comes first."""
     path, toy = tmp_path / "s.augcache", Recipe("toy:toy")
-    build(pictures, toy, path, workers=0)
+    build(images, toy, path, workers=0)
     before = list(Store(path).sources())
-    resize(pictures, SMALL, path, workers=0)
-    resize(pictures, Recipe("resize", width=8, height=8), path, workers=0)
+    resize(images, SMALL, path, workers=0)
+    resize(images, Recipe("resize", width=8, height=8), path, workers=0)
     assert list(Store(path).sources()) == before
     assert [recipe.entries for recipe in Store(path).info().recipes] == [6, 6, 6]
-    assert counts(build(pictures, toy, path, workers=0)) == (0, 6, 0)
+    assert counts(build(images, toy, path, workers=0)) == (0, 6, 0)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_copies_and_saliency_live_in_one_store(pictures, tmp_path):
     ],
 )
 def test_fit(fit, box, inside, tmp_path):
-    """Stretch keeps all, crop the middle, pad the shape; a wide picture shows which."""
+    """Stretch keeps all, crop the middle, pad the shape; a wide image shows which."""
     placement = place(400, 200, (64, 64), fit)
     assert placement.box == box
     assert (placement.width, placement.height, placement.left, placement.top) == inside
@@ -125,7 +125,7 @@ def test_fit(fit, box, inside, tmp_path):
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("stored", ["raw", "webp", "jpeg"])
 def test_the_transform_keeps_the_contract(fit, stored):
-    """Pure and total for every picture, down to one pixel."""
+    """Pure and total for every image, down to one pixel."""
     check_transform(Recipe("resize", fit=fit, stored=stored, width=12, height=20))
 
 
@@ -153,7 +153,7 @@ def psnr(one, two):
 
 @pytest.mark.parametrize("factor", [1, 3, 6])
 def test_scaled_decoding_looks_like_full_decoding(shared_data, tmp_path, factor):
-    """Pictures of 0.3 to 10 megapixels: the copy is what a full decode and a Lanczos filter give, but for noise."""
+    """Images of 0.3 to 10 megapixels: the copy is what a full decode and a Lanczos filter give, but for noise."""
     files = sorted((shared_data / "coco128" / "images").iterdir())[:6]
     (tmp_path / "p").mkdir()
     for file in files:
@@ -205,10 +205,10 @@ def test_nasty_files(shared_data, tmp_path):
     assert all(failed.values())
 
 
-def test_large_pictures_can_be_refused(tmp_path):
+def test_large_images_can_be_refused(tmp_path):
     """--max-pixels lists what is larger, before it is decoded."""
     for name, size in (("small", (50, 40)), ("large", (200, 100))):
-        write_picture(tmp_path / f"p/{name}.png", 1, size)
+        write_image(tmp_path / f"p/{name}.png", 1, size)
     path = tmp_path / "s.augcache"
     assert counts(resize(tmp_path / "p", SMALL, path, workers=0, max_pixels=10_000)) == (1, 0, 1)
     [failure] = Store(path).failures()
@@ -217,22 +217,22 @@ def test_large_pictures_can_be_refused(tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"height": 1.5}, {"fit": "squash"}, {"stored": "gif"}])
 def test_wrong_parameters_are_refused(wrong):
-    """A value out of range stops before the first picture."""
+    """A value out of range stops before the first image."""
     with pytest.raises(RecipeError, match="give"):
         Recipe("resize", **wrong)
 
 
-def test_command_line(run_cli, pictures, tmp_path):
+def test_command_line(run_cli, images, tmp_path):
     """Sizes are N or WxH; the report, the exit status and the messages are those of every build."""
-    out = run_cli("resize", pictures, "--size", "10x8", "--workers", 1, "--json")
+    out = run_cli("resize", images, "--size", "10x8", "--workers", 1, "--json")
     assert out.returncode == 0, out.stderr
     assert json.loads(out.stdout)["computed"] == 6
-    assert json.loads(run_cli("resize", pictures, "--size", "10x8", "--json").stdout)["reused"] == 6
+    assert json.loads(run_cli("resize", images, "--size", "10x8", "--json").stdout)["reused"] == 6
     recipe = Recipe("resize", width=10, height=8)
-    assert copy_of(tmp_path / "pictures.augcache", "a/0.png", recipe).shape == (8, 10, 3)
-    (pictures / "a/bad.jpg").write_text("no picture")
-    assert run_cli("resize", pictures, "--size", "10x8").returncode == 4
-    assert run_cli("resize", pictures, "--size", "0").returncode == 2
+    assert copy_of(tmp_path / "images.augcache", "a/0.png", recipe).shape == (8, 10, 3)
+    (images / "a/bad.jpg").write_text("no image")
+    assert run_cli("resize", images, "--size", "10x8").returncode == 4
+    assert run_cli("resize", images, "--size", "0").returncode == 2
     assert run_cli("resize", tmp_path / "nowhere").returncode == 1
     assert not (tmp_path / "nowhere.augcache").exists()
 
@@ -270,10 +270,10 @@ def ingested(folder, recipe, path, work, workers):
         return ingest(Folder(folder), recipe, path, work, pool)
 
 
-def test_one_item_may_give_many_rows(pictures, tmp_path):
+def test_one_item_may_give_many_rows(images, tmp_path):
     """Frames of one file come and go together; a crash, an error and a reason cost their own item alone."""
     path, recipe = tmp_path / "s.augcache", Recipe("toy:toy")
-    assert counts(ingested(pictures, recipe, path, Count(3), workers=2)) == (3, 0, 3)
+    assert counts(ingested(images, recipe, path, Count(3), workers=2)) == (3, 0, 3)
     store = Store(path)
     assert [(row.name, row.frame) for row in store.sources(recipe.digest)] == [
         (name, frame) for name in ("a/0.png", "a/4.png", "b/5.png") for frame in range(3)
@@ -282,17 +282,17 @@ def test_one_item_may_give_many_rows(pictures, tmp_path):
     assert "SIGKILL" in reasons["a/2.png"]
     assert (reasons["b/1.png"], reasons["b/3.png"]) == ("as asked", "no frames")
     assert len(store) == 7  # 3 x 2 of their own, and the first, which they share
-    assert counts(ingested(pictures, recipe, path, Count(3), workers=2)) == (0, 3, 3)
+    assert counts(ingested(images, recipe, path, Count(3), workers=2)) == (0, 3, 3)
 
 
-def test_rows_of_a_file_that_got_shorter_go(pictures, tmp_path):
+def test_rows_of_a_file_that_got_shorter_go(images, tmp_path):
     """Frames that a changed file no longer has are no longer listed."""
     for name in ("a/2.png", "b/1.png", "b/3.png"):
-        (pictures / name).unlink()
+        (images / name).unlink()
     path, recipe = tmp_path / "s.augcache", Recipe("toy:toy")
-    ingested(pictures, recipe, path, Count(5), workers=0)
-    os.utime(pictures / "a/0.png", ns=(1, 1))
-    assert counts(ingested(pictures, recipe, path, Count(2), workers=0)) == (0, 3, 0)
+    ingested(images, recipe, path, Count(5), workers=0)
+    os.utime(images / "a/0.png", ns=(1, 1))
+    assert counts(ingested(images, recipe, path, Count(2), workers=0)) == (0, 3, 0)
     lengths = [sum(row.name == name for row in Store(path).sources(recipe.digest)) for name in ("a/0.png", "a/4.png")]
     assert lengths == [2, 5]
 
@@ -300,7 +300,7 @@ def test_rows_of_a_file_that_got_shorter_go(pictures, tmp_path):
 def test_nothing_is_written_when_there_is_nothing_to_do(tmp_path):
     """An empty folder leaves no store behind."""
     (tmp_path / "p").mkdir()
-    with pytest.raises(SourceError, match="no pictures in this folder"):
+    with pytest.raises(SourceError, match="no images in this folder"):
         resize(tmp_path / "p", SMALL, tmp_path / "s.augcache")
     assert not (tmp_path / "s.augcache").exists()
 
@@ -309,7 +309,7 @@ def test_nothing_is_written_when_there_is_nothing_to_do(tmp_path):
 def test_a_stopped_run_keeps_what_it_finished_and_goes_on(tmp_path, sign):
     """Killed or interrupted, the same command finishes the job; no row is without its record."""
     for index in range(24):
-        write_picture(tmp_path / f"p/{index:02d}.png", index)
+        write_image(tmp_path / f"p/{index:02d}.png", index)
     path = tmp_path / "s.augcache"
     code = f"""
 import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})

@@ -126,20 +126,20 @@ def test_a_region_without_a_colour_is_an_error():
 
 @pytest.mark.parametrize("output", ["pil", "array", "tensor", "indexed"])
 def test_how_a_map_is_stored_changes_no_sample(tmp_path, output):
-    """The same pictures come out of a store of runs and of one that is not compressed."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    """The same images come out of a store of runs and of one that is not compressed."""
+    images = tmp_path / "images"
+    images.mkdir()
     for seed in range(3):
         blocks = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-        Image.fromarray(blocks.repeat(13, axis=0).repeat(17, axis=1)).save(pictures / f"{seed}.png")
+        Image.fromarray(blocks.repeat(13, axis=0).repeat(17, axis=1)).save(images / f"{seed}.png")
     recipe, samples = Recipe("toy:toy"), []
     for level in (0, 9):
-        store = Store(build(pictures, recipe, tmp_path / f"{level}.augcache", level=level, workers=0).store)
+        store = Store(build(images, recipe, tmp_path / f"{level}.augcache", level=level, workers=0).store)
         [key, *_] = store.keys(recipe)
         record = store.get(recipe, key)
         assert record is not None
         assert (record.runs("labels") is None) == (level == 0)
-        dataset = HashedSaliencyDataset(pictures, store=store, output=output)
+        dataset = HashedSaliencyDataset(images, store=store, output=output)
         torch.manual_seed(0)
         samples.append([dataset[index] for index in range(len(dataset))])
     for (raw, _), (packed, _) in zip(*samples, strict=True):

@@ -1,4 +1,4 @@
-"""SaliencyCut: the minimum cut is exact, the masks are the reference's, and no picture makes it fail."""
+"""SaliencyCut: the minimum cut is exact, the masks are the reference's, and no image makes it fail."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def load(shared_data: Path, name: str, stem: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a picture, and the reference's map and mask of it."""
+    """Read an image, and the reference's map and mask of it."""
     path = next((shared_data / "saliency" / name).rglob(f"{stem}.jpg"))
     saliency, mask = (
         np.asarray(cv2.imread(str(shared_data / "reference" / name / f"{stem}_{kind}.png"), cv2.IMREAD_GRAYSCALE))
         for kind in ("rc", "cut")
     )
-    picture = np.ascontiguousarray(np.asarray(cv2.imread(str(path)))[..., ::-1])
-    return picture, saliency.astype(np.float32) / 255, mask > 0
+    image = np.ascontiguousarray(np.asarray(cv2.imread(str(path)))[..., ::-1])
+    return image, saliency.astype(np.float32) / 255, mask > 0
 
 
 def test_masks_are_the_reference_s(shared_data: Path) -> None:
@@ -90,38 +90,38 @@ def test_masks_are_the_reference_s(shared_data: Path) -> None:
     exact, fast = [], []
     for name, stems in PARITY.items():
         for stem in stems:
-            picture, saliency, expected = load(shared_data, name, stem)
-            exact.append(overlap(saliency_cut(picture, saliency), expected))
-            fast.append(overlap(saliency_cut(picture, saliency, quality="fast"), expected))
+            image, saliency, expected = load(shared_data, name, stem)
+            exact.append(overlap(saliency_cut(image, saliency), expected))
+            fast.append(overlap(saliency_cut(image, saliency, quality="fast"), expected))
     assert np.median(exact) > 0.9999
     assert min(exact) > 0.98
     assert np.median(fast) > 0.95
 
 
-def test_same_picture_gives_the_same_mask(shared_data: Path) -> None:
-    """The mask depends on nothing but the picture and the map."""
-    picture, saliency, _ = load(shared_data, "msra1000_nomask", "0_0_272")
-    first = saliency_cut(picture, saliency)
+def test_same_image_gives_the_same_mask(shared_data: Path) -> None:
+    """The mask depends on nothing but the image and the map."""
+    image, saliency, _ = load(shared_data, "msra1000_nomask", "0_0_272")
+    first = saliency_cut(image, saliency)
     cv2.setRNGSeed(7)
-    saliency_cut(picture[::-1].copy(), saliency[::-1].copy())
-    assert np.array_equal(first, saliency_cut(picture, saliency))
+    saliency_cut(image[::-1].copy(), saliency[::-1].copy())
+    assert np.array_equal(first, saliency_cut(image, saliency))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 2), (7, 5), (32, 32), (60, 90), (100, 130)])
 @pytest.mark.parametrize("quality", ["exact", "fast"])
-def test_any_picture_and_map_gives_a_mask(shape: tuple[int, int], quality: str) -> None:
-    """Constant, random and tiny pictures, with any map, give a mask of the picture's size."""
+def test_any_image_and_map_gives_a_mask(shape: tuple[int, int], quality: str) -> None:
+    """Constant, random and tiny images, with any map, give a mask of the image's size."""
     rng = np.random.default_rng(3)
-    pictures = [np.zeros((*shape, 3), np.uint8), rng.integers(0, 256, (*shape, 3), dtype=np.uint8)]
+    images = [np.zeros((*shape, 3), np.uint8), rng.integers(0, 256, (*shape, 3), dtype=np.uint8)]
     maps = [np.zeros(shape), np.ones(shape), rng.random(shape), rng.random(shape) > 0.5, np.eye(*shape)]
-    for picture in pictures:
+    for image in images:
         for saliency in maps:
-            mask = saliency_cut(picture, saliency.astype(np.float32), quality=quality)
+            mask = saliency_cut(image, saliency.astype(np.float32), quality=quality)
             assert mask.shape == shape
             assert mask.dtype == bool
 
 
 def test_constant_map_has_no_object() -> None:
     """Nothing stands out of a map that is the same everywhere."""
-    picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
-    assert not saliency_cut(picture, np.full((50, 60), 0.5, np.float32)).any()
+    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    assert not saliency_cut(image, np.full((50, 60), 0.5, np.float32)).any()

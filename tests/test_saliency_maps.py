@@ -1,4 +1,4 @@
-"""Saliency maps: agreement with the authors' program, records that rebuild their map, and pictures of every size."""
+"""Saliency maps: agreement with the authors' program, records that rebuild their map, and images of every size."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 SETS = {"pascal_s": "pascal_s/images", "weizmann_horse": "weizmann_horse/images", "msra1000_nomask": "msra1000_nomask"}
 
 
-def reference_pictures(per_set: int) -> list[tuple[Path, Path, int]]:
-    """(picture, stem of the reference's outputs, its number of regions), spread evenly over each set."""
+def reference_images(per_set: int) -> list[tuple[Path, Path, int]]:
+    """(image, stem of the reference's outputs, its number of regions), spread evenly over each set."""
     found = []
     for name, folder in SETS.items():
         table = DATA / "reference" / f"{name}.csv"
@@ -54,7 +54,7 @@ def test_regions_and_rc_map_equal_the_reference() -> None:
     from augcache.transforms.saliencycut.compute import REGION_SALIENCY
     from augcache.transforms.saliencycut.segment import segment
 
-    for path, stem, regions in reference_pictures(4):
+    for path, stem, regions in reference_images(4):
         image = read_rgb(path)
         labels, found = segment(image)
         assert found == regions, path.name
@@ -69,7 +69,7 @@ def test_hc_map_equals_the_reference() -> None:
     from augcache.transforms.saliencycut.histogram import histogram_contrast
     from augcache.transforms.saliencycut.quantise import quantise
 
-    for path, stem, _ in reference_pictures(4):
+    for path, stem, _ in reference_images(4):
         expected = cv2.imread(f"{stem}_hc.png", cv2.IMREAD_GRAYSCALE)
         assert np.abs(np.rint(histogram_contrast(quantise(read_rgb(path))) * 255) - expected).mean() < 0.02, path.name
 
@@ -146,14 +146,14 @@ def nothing_salient() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", nothing_salient())
 def test_nothing_salient_is_an_answer(name: str) -> None:
-    """A flat or evenly shaded picture has the status of its own, an empty map and an empty cut."""
+    """A flat or evenly shaded image has the status of its own, an empty map and an empty cut."""
     record = saliencycut(nothing_salient()[name])
     assert str(record["status"]) == "no-salient-region"
     assert not saliency_map(record).any()
     assert not record["cut"].any()
 
 
-def test_cifar_pictures_are_usable() -> None:
+def test_cifar_images_are_usable() -> None:
     """At default settings 95 % of 32 x 32 photographs get a map, several regions and a cut."""
     batch = DATA / "cifar10" / "data_batch_1.bin"
     if not batch.exists():
@@ -187,8 +187,8 @@ def test_threads_change_no_byte(method: str) -> None:
     assert all(records[0][name].tobytes() == records[1][name].tobytes() for name in records[0])
 
 
-def test_scale_works_on_a_resized_picture() -> None:
-    """Results keep the picture's size; more pixels to work on leave room for more regions."""
+def test_scale_works_on_a_resized_image() -> None:
+    """Results keep the image's size; more pixels to work on leave room for more regions."""
     image = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)
     image = cv2.resize(image, (160, 120), interpolation=cv2.INTER_NEAREST)
     small, large = saliencycut(image, scale=0.5), saliencycut(image, scale=2)
@@ -201,7 +201,7 @@ def test_scale_works_on_a_resized_picture() -> None:
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
 )
 def test_other_arrays_are_refused(bad: np.ndarray) -> None:
-    """What is no RGB picture is refused in one line."""
+    """What is no RGB image is refused in one line."""
     with pytest.raises(SourceError) as caught:
         saliencycut(bad)
     assert "\n" not in str(caught.value)
@@ -210,7 +210,7 @@ def test_other_arrays_are_refused(bad: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "params", [{"method": "nope"}, {"quality": "best"}, {"scale": -1}, {"scale": 99}, {"scale": "2"}]
 )
-def test_bad_parameters_stop_before_the_first_picture(params: dict[str, object]) -> None:
+def test_bad_parameters_stop_before_the_first_image(params: dict[str, object]) -> None:
     """A recipe with a value out of range cannot be made."""
     with pytest.raises(RecipeError):
         Recipe("saliencycut", **params)

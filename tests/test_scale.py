@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import worker_processes, write_picture
+from conftest import worker_processes, write_image
 from test_build import contents, counts
 from test_frames import write_video
 
@@ -33,10 +33,10 @@ TOY = Recipe("toy:toy")
 
 
 def test_shards_merged_are_the_whole(tmp_path):
-    """Every picture is in one share of three; the merged store has the bytes and rows of a build of all."""
+    """Every image is in one share of three; the merged store has the bytes and rows of a build of all."""
     for index in range(30):
-        write_picture(tmp_path / f"p/{'ab'[index % 2]}/{index:02d}.png", index // 2)  # each picture twice
-    (tmp_path / "p/a/bad.jpg").write_text("no picture")
+        write_image(tmp_path / f"p/{'ab'[index % 2]}/{index:02d}.png", index // 2)  # each image twice
+    (tmp_path / "p/a/bad.jpg").write_text("no image")
     whole = Store(build(tmp_path / "p", TOY, tmp_path / "whole.augcache", workers=0).store)
     parts = [build(tmp_path / "p", TOY, tmp_path / f"{i}.augcache", workers=0, shard=(i, 3)).store for i in (1, 2, 3)]
     assert all(Store(part).info().sources > 3 for part in parts)
@@ -53,33 +53,33 @@ def test_shards_merged_are_the_whole(tmp_path):
 def test_a_share_does_not_depend_on_other_files(tmp_path):
     """A new file leaves every other file in the share it was in."""
     for index in range(20):
-        write_picture(tmp_path / f"{index:02d}.png", index)
+        write_image(tmp_path / f"{index:02d}.png", index)
     before = [{item.name for item in Sharded(Folder(tmp_path), i, 4)} for i in (1, 2, 3, 4)]
-    write_picture(tmp_path / "00new.png", 77)
+    write_image(tmp_path / "00new.png", 77)
     after = [{item.name for item in Sharded(Folder(tmp_path), i, 4)} for i in (1, 2, 3, 4)]
     assert [names - {"00new.png"} for names in after] == before
     assert sum(map(len, before)) == 20
 
 
-def test_every_source_has_shares(pictures, tmp_path):
-    """Lists, annotations, masks, data sets, videos and stores are shared out by their names, and lose nothing."""
-    names = [item.name for item in Folder(pictures)]
-    (tmp_path / "list.txt").write_text("\n".join(f"pictures/{name}" for name in names))
-    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
-    content = {"images": images, "categories": [{"id": 1, "name": "x"}], "annotations": []}
+def test_every_source_has_shares(images, tmp_path):
+    """Lists, annotations, masks, datasets, videos and stores are shared out by their names, and lose nothing."""
+    names = [item.name for item in Folder(images)]
+    (tmp_path / "list.txt").write_text("\n".join(f"images/{name}" for name in names))
+    listed = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    content = {"images": listed, "categories": [{"id": 1, "name": "x"}], "annotations": []}
     (tmp_path / "list.json").write_text(json.dumps(content))
     for index in range(4):
         write_video(tmp_path / f"v/{index}.mp4", frames=10)
-    copies = resize(pictures, Recipe("resize", width=8, height=8), tmp_path / "c.augcache", workers=0)
-    from augcache.sources.stored import open_pictures
+    copies = resize(images, Recipe("resize", width=8, height=8), tmp_path / "c.augcache", workers=0)
+    from augcache.sources.stored import open_images
 
     sources = [
         ListFile(tmp_path / "list.txt"),
-        Annotated(pictures, tmp_path / "list.json"),
-        Masked(Folder(pictures), pictures.parent / shutil.copytree(pictures, tmp_path / "masks").name),
+        Annotated(images, tmp_path / "list.json"),
+        Masked(Folder(images), images.parent / shutil.copytree(images, tmp_path / "masks").name),
         MapDataset([np.full((4, 4, 3), n, np.uint8) for n in range(9)]),
         Videos(tmp_path / "v"),
-        open_pictures(copies.store),
+        open_images(copies.store),
     ]
     for source in sources:
         shares = []
@@ -90,8 +90,8 @@ def test_every_source_has_shares(pictures, tmp_path):
         assert sorted(shares[0] + shares[1]) == sorted(item.name for item in source)
 
 
-def test_a_share_of_a_data_set_loads_no_other_picture(tmp_path):
-    """A data set of a thousand pictures in ten shares: a task loads a hundred."""
+def test_a_share_of_a_data_set_loads_no_other_image(tmp_path):
+    """A dataset of a thousand images in ten shares: a task loads a hundred."""
     loaded = []
 
     class Data:
@@ -107,9 +107,9 @@ def test_a_share_of_a_data_set_loads_no_other_picture(tmp_path):
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "x", "1/0", "1"])
-def test_a_shard_that_is_none(shard, run_cli, pictures):
+def test_a_shard_that_is_none(shard, run_cli, images):
     """Exit 2, with the form to give."""
-    done = run_cli("build", pictures, "--transform", "toy:toy", "--shard", shard)
+    done = run_cli("build", images, "--transform", "toy:toy", "--shard", shard)
     assert done.returncode == 2
     assert "give I/N with I from 1 to N" in done.stderr
 
@@ -118,42 +118,42 @@ def test_a_shard_that_is_none(shard, run_cli, pictures):
 
 
 @pytest.fixture
-def memory(pictures):
-    """The pictures in fsspec's file system in memory."""
+def memory(images):
+    """The images in fsspec's file system in memory."""
     import fsspec
 
     system = fsspec.filesystem("memory")
     system.store.clear()
-    for path in pictures.rglob("*.png"):
-        system.pipe_file(f"/pv/{path.relative_to(pictures)}", path.read_bytes())
+    for path in images.rglob("*.png"):
+        system.pipe_file(f"/pv/{path.relative_to(images)}", path.read_bytes())
     system.pipe_file("/pv/.hidden/x.png", b"x")
     system.pipe_file("/pv/notes.txt", b"x")
     yield system
     system.store.clear()
 
 
-def test_a_url_is_built_like_a_folder(memory, pictures, tmp_path):
+def test_a_url_is_built_like_a_folder(memory, images, tmp_path):
     """The same names, labels, digests and entries; a second run reuses all; an object that changes is computed."""
-    here = Store(build(pictures, TOY, tmp_path / "here.augcache", workers=0).store)
+    here = Store(build(images, TOY, tmp_path / "here.augcache", workers=0).store)
     there = tmp_path / "there.augcache"
     assert counts(build("memory://pv", TOY, there, workers=0)) == (6, 0, 0)
     assert contents(Store(there)) == contents(here)
     for mine, theirs in zip(here.sources(), Store(there).sources(), strict=True):
         assert replace(mine, mtime_ns=0) == replace(theirs, mtime_ns=0)
     assert counts(build("memory://pv/", TOY, there, workers=0)) == (0, 6, 0)
-    write_picture(tmp_path / "new.png", 99)
+    write_image(tmp_path / "new.png", 99)
     memory.pipe_file("/pv/a/0.png", (tmp_path / "new.png").read_bytes())
     assert counts(build("memory://pv", TOY, there, workers=0)) == (1, 5, 0)
 
 
-def test_a_local_copy_of_a_url_trains(memory, pictures, tmp_path):
+def test_a_local_copy_of_a_url_trains(memory, images, tmp_path):
     """Names are relative to the prefix: a folder with the same files finds every entry, whatever their times."""
     build("memory://pv", TOY, tmp_path / "s.augcache", workers=0)
-    data = HashedSaliencyDataset(pictures, store=tmp_path / "s.augcache")
+    data = HashedSaliencyDataset(images, store=tmp_path / "s.augcache")
     assert data.classes == ["a", "b"]
     assert data.listing.known.all()
-    write_picture(pictures / "a/0.png", 1234)
-    assert not HashedSaliencyDataset(pictures, store=tmp_path / "s.augcache", on_miss="original").listing.known.all()
+    write_image(images / "a/0.png", 1234)
+    assert not HashedSaliencyDataset(images, store=tmp_path / "s.augcache", on_miss="original").listing.known.all()
 
 
 def test_annotations_and_masks_of_a_url(memory, tmp_path):
@@ -168,15 +168,15 @@ def test_annotations_and_masks_of_a_url(memory, tmp_path):
     assert (found.name, found.label, found.size > 0) == ("a/0.png", "owl", True)
     with pytest.raises(SourceError, match="no such object"):
         gone.load()
-    assert len(open_source("memory://pv/a", masks="memory://pv/a")) == 0  # masks are no pictures of their own
+    assert len(open_source("memory://pv/a", masks="memory://pv/a")) == 0  # masks are no images of their own
     assert len(open_source("memory://pv/a", masks="memory://pv/b")) == 3
 
 
-def test_a_file_url_is_a_path(pictures, tmp_path):
+def test_a_file_url_is_a_path(images, tmp_path):
     """file:// is the same code, with the store beside the folder."""
-    report = build(f"file://{pictures}", TOY, workers=0)
-    assert Path(report.store) == pictures.with_name("pictures.augcache")
-    assert counts(build(pictures, TOY, workers=0)) == (0, 6, 0)
+    report = build(f"file://{images}", TOY, workers=0)
+    assert Path(report.store) == images.with_name("images.augcache")
+    assert counts(build(images, TOY, workers=0)) == (0, 6, 0)
 
 
 def test_frames_of_videos_by_url(memory, tmp_path):
@@ -234,7 +234,7 @@ def test_results_in_flight_are_bounded():
 
 
 def test_groups_end_with_single_jobs():
-    """No worker waits for more than one picture of another; and few groups are small."""
+    """No worker waits for more than one image of another; and few groups are small."""
     sizes = [len(group) for group in groups(list(range(64 * 100)), 100)]
     assert sum(sizes) == 6400
     assert sizes == sorted(sizes, reverse=True)
@@ -247,7 +247,7 @@ def test_groups_end_with_single_jobs():
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     """SIGKILL to a worker process in the middle: no failure, and the bytes of a clean run."""
     for index in range(30):
-        write_picture(tmp_path / f"p/{index:02d}.png", index)
+        write_image(tmp_path / f"p/{index:02d}.png", index)
     recipe = Recipe("toy:slow", seconds=0.05)
     clean = Store(build(tmp_path / "p", recipe, tmp_path / "clean.augcache", workers=2).store)
     killed = []
@@ -267,7 +267,7 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     assert list(Store(report.store).sources()) == list(clean.sources())
 
 
-def test_two_pictures_that_kill_cost_themselves_alone(tmp_path):
+def test_two_images_that_kill_cost_themselves_alone(tmp_path):
     """Several in one group: each is found, and no neighbour is lost with them."""
     for index in range(40):
         pixels = np.full((8, 8, 3), index + 50, np.uint8)
@@ -288,21 +288,21 @@ def test_two_pictures_that_kill_cost_themselves_alone(tmp_path):
         (["--backend", "dask", "--workers", "0"], "leave it out for backend dask"),
     ],
 )
-def test_options_that_do_not_go_together(options, message, run_cli, pictures):
+def test_options_that_do_not_go_together(options, message, run_cli, images):
     """One line, and nothing is made."""
-    done = run_cli("build", pictures, "--transform", "toy:toy", *options)
+    done = run_cli("build", images, "--transform", "toy:toy", *options)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert not pictures.with_name("pictures.augcache").exists()
+    assert not images.with_name("images.augcache").exists()
 
 
 @pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray")])
-def test_an_engine_that_is_not_installed(backend, module, pictures, tmp_path, monkeypatch):
+def test_an_engine_that_is_not_installed(backend, module, images, tmp_path, monkeypatch):
     """The error names the extra."""
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(Exception, match=rf"pip install 'augcache\[{backend}\]'"):
-        build(pictures, TOY, tmp_path / "s.augcache", backend=backend, scheduler="tcp://127.0.0.1:1")
+        build(images, TOY, tmp_path / "s.augcache", backend=backend, scheduler="tcp://127.0.0.1:1")
     assert not (tmp_path / "s.augcache").exists()
 
 
@@ -338,8 +338,8 @@ def test_workers_of_another_version_are_refused(monkeypatch):
         pass
 
 
-def test_workers_that_do_not_see_the_pictures(pictures, tmp_path, monkeypatch):
-    """One error, and not a failure for each picture."""
+def test_workers_that_do_not_see_the_images(images, tmp_path, monkeypatch):
+    """One error, and not a failure for each image."""
     from augcache.building import batching, workers
 
     class Here(Engine):
@@ -347,8 +347,8 @@ def test_workers_that_do_not_see_the_pictures(pictures, tmp_path, monkeypatch):
             return [Part(number, function(jobs)) for number, function, jobs in self.take()]
 
     monkeypatch.setattr(workers, "open_engine", lambda *_: contextlib.nullcontext(Here()))
-    assert build(pictures, TOY, tmp_path / "s.augcache", backend="dask", scheduler="tcp://x:1").computed == 6
+    assert build(images, TOY, tmp_path / "s.augcache", backend="dask", scheduler="tcp://x:1").computed == 6
     monkeypatch.setattr(batching, "_exist", lambda paths: [False for _ in paths])
     with pytest.raises(BackendError, match="is here, and not where the workers are"):
-        build(pictures, TOY, tmp_path / "t.augcache", backend="dask", scheduler="tcp://x:1")
+        build(images, TOY, tmp_path / "t.augcache", backend="dask", scheduler="tcp://x:1")
     assert not (tmp_path / "t.augcache").exists()

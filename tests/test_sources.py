@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 
 from augcache import CachedImages, Recipe, Store, build
@@ -27,9 +27,9 @@ def listed(source):
 
 
 def test_flat_folder(tmp_path):
-    """Pictures without class folders have one class, number 0, as in HashedSaliencyDataset."""
+    """Images without class folders have one class, number 0, as in HashedSaliencyDataset."""
     for index in range(3):
-        write_picture(tmp_path / f"p/{index}.png", index)
+        write_image(tmp_path / f"p/{index}.png", index)
     data = CachedImages(resize(tmp_path / "p", SMALL, tmp_path / "s.augcache", workers=0).store)
     assert (data.classes, data.targets) == ([""], [0, 0, 0])
 
@@ -37,7 +37,7 @@ def test_flat_folder(tmp_path):
 def test_a_class_folder_of_any_name(tmp_path):
     """A folder whose name is in an old encoding is a class as any other."""
     name = os.fsdecode(b"caf\xe9")
-    write_picture(tmp_path / "p" / name / "x.png", 1)
+    write_image(tmp_path / "p" / name / "x.png", 1)
     built = build(tmp_path / "p", Recipe("toy:toy"), tmp_path / "t.augcache", workers=0)
     assert [row.label for row in Store(built.store).sources()] == [name]
     assert CachedImages(resize(tmp_path / "p", SMALL, tmp_path / "s.augcache", workers=0).store).classes == [name]
@@ -52,21 +52,21 @@ def test_a_class_folder_of_any_name(tmp_path):
     ],
 )
 def test_list_files(tmp_path, name, text):
-    """A list names pictures and labels; a path may have spaces; the order is that of the names."""
-    for picture in ("a/0.png", "b/1.png", "odd name.png"):
-        write_picture(tmp_path / picture, 1)
+    """A list names images and labels; a path may have spaces; the order is that of the names."""
+    for image in ("a/0.png", "b/1.png", "odd name.png"):
+        write_image(tmp_path / image, 1)
     (tmp_path / name).write_text(text)
     source = open_source(tmp_path / name)
     assert listed(source) == [("a/0.png", "dog"), ("b/1.png", "cat"), ("odd name.png", "")]
     assert all(item.size and item.mtime_ns for item in source)
 
 
-def test_list_files_with_mistakes(pictures, tmp_path):
-    """Two labels for a picture are an error; a picture that is not there is a failure; an empty list an error."""
-    (tmp_path / "l.txt").write_text("pictures/a/0.png x\npictures/a/0.png y\n")
-    with pytest.raises(SourceError, match=r"line 2: pictures/a/0\.png has two labels, x and y"):
+def test_list_files_with_mistakes(images, tmp_path):
+    """Two labels for an image are an error; an image that is not there is a failure; an empty list an error."""
+    (tmp_path / "l.txt").write_text("images/a/0.png x\nimages/a/0.png y\n")
+    with pytest.raises(SourceError, match=r"line 2: images/a/0\.png has two labels, x and y"):
         ListFile(tmp_path / "l.txt")
-    (tmp_path / "l.txt").write_text("pictures/a/0.png x\npictures/gone.png y\n")
+    (tmp_path / "l.txt").write_text("images/a/0.png x\nimages/gone.png y\n")
     report = resize(tmp_path / "l.txt", SMALL, tmp_path / "s.augcache", workers=0)
     assert (report.computed, report.failed) == (1, 1)
     (tmp_path / "l.txt").write_text("\n")
@@ -78,8 +78,8 @@ def test_list_files_with_mistakes(pictures, tmp_path):
 
 INAT_2017 = {
     "info": {"year": 2017},
-    "images": [{"id": 5, "file_name": "pictures/a/0.png"}, {"id": 7, "file_name": "pictures/b/1.png"},
-               {"id": 8, "file_name": "pictures/b/3.png"}],
+    "images": [{"id": 5, "file_name": "images/a/0.png"}, {"id": 7, "file_name": "images/b/1.png"},
+               {"id": 8, "file_name": "images/b/3.png"}],
     "licenses": [],
     "annotations": [{"id": 1, "image_id": 5, "category_id": 0}, {"id": 2, "image_id": 7, "category_id": 1},
                     {"id": 3, "image_id": 8, "category_id": 2}],
@@ -103,11 +103,11 @@ def inat_2021():
 @pytest.mark.parametrize(
     ("content", "rule"), [(INAT_2017, "supercategory=Aves, Mammalia"), (inat_2021(), "kingdom=Animalia")]
 )
-def test_inaturalist(pictures, tmp_path, content, rule, run_cli):
+def test_inaturalist(images, tmp_path, content, rule, run_cli):
     """Both forms; animals alone; labels are the names of the species, whatever the folders are called."""
     (tmp_path / "train.json").write_text(json.dumps(content))
     source = open_source(tmp_path, annotations=tmp_path / "train.json", keep=[rule])
-    assert listed(source) == [("pictures/a/0.png", "Ara macao"), ("pictures/b/1.png", "Lynx lynx")]
+    assert listed(source) == [("images/a/0.png", "Ara macao"), ("images/b/1.png", "Lynx lynx")]
     out = run_cli(
         "resize", tmp_path, "--annotations", tmp_path / "train.json", "--keep", rule, "--size", "16x12", "--workers", 0,
         "--store", tmp_path / "s.augcache",
@@ -116,8 +116,8 @@ def test_inaturalist(pictures, tmp_path, content, rule, run_cli):
     assert CachedImages(tmp_path / "s.augcache").classes == ["Ara macao", "Lynx lynx"]
 
 
-def test_coco(pictures, tmp_path):
-    """A picture with things of several kinds has all their names; one without annotations has none, or is left out."""
+def test_coco(images, tmp_path):
+    """An image with things of several kinds has all their names; one without annotations has none, or is left out."""
     content = INAT_2017 | {
         "annotations": [
             {"image_id": image, "category_id": category, "bbox": [1, 2, 3, 4.5], "segmentation": [[0.5, 1]]}
@@ -125,10 +125,10 @@ def test_coco(pictures, tmp_path):
         ]
     }
     (tmp_path / "c.json").write_text(json.dumps(content, indent=1))
-    names = [("pictures/a/0.png", "Ara macao,Lynx lynx"), ("pictures/b/1.png", "Acer rubrum"), ("pictures/b/3.png", "")]
+    names = [("images/a/0.png", "Ara macao,Lynx lynx"), ("images/b/1.png", "Acer rubrum"), ("images/b/3.png", "")]
     assert listed(Annotated(tmp_path, tmp_path / "c.json")) == names
     kept = Annotated(tmp_path, tmp_path / "c.json", ["supercategory=Mammalia,Plantae", "name=Lynx lynx"])
-    assert listed(kept) == [("pictures/a/0.png", "Lynx lynx")]
+    assert listed(kept) == [("images/a/0.png", "Lynx lynx")]
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_coco(pictures, tmp_path):
         ({"images": [{"id": 1}]}, [], "not of COCO's or iNaturalist's form"),
         ({"images": [{"id": 1, "file_name": "../x.png"}]}, [], "leads out of the folder"),
         ({"images": [{"id": 1, "file_name": "elsewhere/x.png"}]}, [], "give the folder that these paths start from"),
-        ({"annotations": []}, ["name=Lynx lynx"], "no picture has a category with name=Lynx lynx"),
+        ({"annotations": []}, ["name=Lynx lynx"], "no image has a category with name=Lynx lynx"),
     ],
 )
-def test_annotations_with_mistakes(pictures, tmp_path, change, keep, message):
+def test_annotations_with_mistakes(images, tmp_path, change, keep, message):
     """One clear line that says what there is instead."""
     (tmp_path / "t.json").write_text(json.dumps(INAT_2017 | change))
     with pytest.raises(SourceError, match=message):
@@ -228,7 +228,7 @@ def check_packed(root, pixels, labels, size, split="train"):
 
 
 def test_cifar_binary(tmp_path, cifar):
-    """CIFAR-10 and CIFAR-100 as downloaded: pixels, fine labels and names; a copy of 32x32 is the picture itself."""
+    """CIFAR-10 and CIFAR-100 as downloaded: pixels, fine labels and names; a copy of 32x32 is the image itself."""
     rows, pixels, labels, names = cifar
     named = [names[label] for label in labels]
     for root, file, meta, before in (
@@ -303,7 +303,7 @@ def test_forged_pickles_run_nothing(tmp_path, cifar, forged):
 
 
 def test_stl_10(tmp_path):
-    """Pictures are stored column by column and labels from 1; the unlabelled split has none; splits stay apart."""
+    """Images are stored column by column and labels from 1; the unlabelled split has none; splits stay apart."""
     pixels = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8)
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
@@ -320,7 +320,7 @@ def test_stl_10(tmp_path):
 
 
 def test_real_cifar(shared_data, run_cli, tmp_path):
-    """The real file gives real pictures: saliency and copies take the same source."""
+    """The real file gives real images: saliency and copies take the same source."""
     store = tmp_path / "c.augcache"
     args = ("--store", store, "--limit", 8, "--workers", 0, "--json")
     out = run_cli("resize", shared_data / "cifar10", "--size", "32", *args)
@@ -331,11 +331,11 @@ def test_real_cifar(shared_data, run_cli, tmp_path):
     assert [(row.name, row.label, row.key) for row in copies] == [(row.name, row.label, row.key) for row in originals]
 
 
-# -- data sets -----------------------------------------------------------------------------------------------------
+# -- datasets -----------------------------------------------------------------------------------------------------
 
 
 class Numbered:
-    """A data set as torchvision's: PIL pictures, number labels."""
+    """A dataset as torchvision's: PIL images, number labels."""
 
     def __len__(self):
         return 12
@@ -355,7 +355,7 @@ def numbered():
 
 
 def test_data_sets(tmp_path):
-    """Number labels keep their values, whatever type they come in; a data set's class names are used."""
+    """Number labels keep their values, whatever type they come in; a dataset's class names are used."""
     for dataset, classes in ((Numbered(), list(map(str, range(12)))), (Classed(), Classed.classes)):
         store = resize(dataset, SMALL, tmp_path / f"{type(dataset).__name__}.augcache", workers=0).store
         data = CachedImages(store, output="array")
@@ -364,7 +364,7 @@ def test_data_sets(tmp_path):
 
 
 def test_a_data_set_by_name(run_cli, tmp_path):
-    """--dataset makes the data set in each worker, for every command that builds."""
+    """--dataset makes the dataset in each worker, for every command that builds."""
     store = tmp_path / "d.augcache"
     out = run_cli("resize", "--dataset", "test_sources:numbered", "--size", "16x12", "--store", store, "--workers", 2)
     assert out.returncode == 0, out.stderr
@@ -378,23 +378,23 @@ def test_a_data_set_by_name(run_cli, tmp_path):
     assert (out.returncode, "give --store" in out.stderr) == (2, True)
 
 
-def test_a_data_set_that_cannot_be_made(pictures):
+def test_a_data_set_that_cannot_be_made(images):
     """A mistake in a name, or options that do not go together, are one clear line."""
     for name, message in (("test_sources:nothing", "has no 'nothing'"), ("nowhere:f", "no module 'nowhere'")):
         with pytest.raises(SourceError, match=message):
             MadeDataset(name)
     with pytest.raises(SourceError, match=r"package\.module:function"):
         MadeDataset("os.system('true')")
-    with pytest.raises(SourceError, match="is no source of pictures"):
+    with pytest.raises(SourceError, match="is no source of images"):
         MadeDataset("builtins:object")
     with pytest.raises(SourceError, match="give --annotations"):
-        open_source(pictures, keep=["a=b"])
+        open_source(images, keep=["a=b"])
     with pytest.raises(SourceError, match="--split is for"):
-        open_source(pictures, split="train")
+        open_source(images, split="train")
 
 
 def test_made_data_sets_are_made_once_a_process():
-    """A worker does not open the data set anew for each picture."""
+    """A worker does not open the dataset anew for each image."""
     items = list(MadeDataset("test_sources:numbered"))
     assert [item.load().label for item in items] == list(map(str, range(12)))
     assert listed(MapDataset(Numbered()))[3] == ("000000003", "3")
@@ -412,8 +412,8 @@ def write_mask(path, labels, mode="L"):
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
-def test_masks_follow_their_pictures(tmp_path, fit):
-    """Classes stay classes, and lie where the picture's pixels lie; palette images give their indices."""
+def test_masks_follow_their_images(tmp_path, fit):
+    """Classes stay classes, and lie where the image's pixels lie; palette images give their indices."""
     for index, mode in enumerate(("L", "P", "RGB")):
         labels = np.zeros((60, 90), np.uint8)
         labels[20:50, 10 + 10 * index : 70] = 2
@@ -422,7 +422,7 @@ def test_masks_follow_their_pictures(tmp_path, fit):
         write_mask(tmp_path / f"masks/x{index}.png", labels, mode)
     recipe = Recipe("resize", width=30, height=30, fit=fit, masks=True)
     source = open_source(tmp_path, masks=tmp_path / "masks")
-    assert len(source) == 3  # the masks are no pictures
+    assert len(source) == 3  # the masks are no images
     store = resize(source, recipe, tmp_path / "s.augcache", workers=0).store
     assert list(Store(store).failures()) == []
     data = CachedImages(store, target="both", output="array")
@@ -434,31 +434,31 @@ def test_masks_follow_their_pictures(tmp_path, fit):
 
 
 def test_a_changed_mask_is_noticed(tmp_path, run_cli):
-    """A picture's copy follows its mask; a mask of another size, or none, is a failure with its reason."""
-    write_picture(tmp_path / "p/x.png", 1)
-    write_picture(tmp_path / "p/wrong.png", 2)
-    write_picture(tmp_path / "p/none.png", 3)
+    """An image's copy follows its mask; a mask of another size, or none, is a failure with its reason."""
+    write_image(tmp_path / "p/x.png", 1)
+    write_image(tmp_path / "p/wrong.png", 2)
+    write_image(tmp_path / "p/none.png", 3)
     write_mask(tmp_path / "m/x.png", np.full((20, 24), 1, np.uint8))
     write_mask(tmp_path / "m/wrong.png", np.full((20, 23), 1, np.uint8))
     args = ("resize", tmp_path / "p", "--masks", tmp_path / "m", "--size", "8", "--json")
     assert json.loads(run_cli(*args).stdout)["failed"] == 2
     store = tmp_path / "p.augcache"
     reasons = {failure.name: failure.reason for failure in Store(store).failures()}
-    assert "23 x 20, the picture 24 x 20" in reasons["wrong.png"]
+    assert "23 x 20, the image 24 x 20" in reasons["wrong.png"]
     assert reasons["none.png"] == "there is no mask of its name; see --masks"
     write_mask(tmp_path / "m/x.png", np.full((20, 24), 3, np.uint8))
     assert json.loads(run_cli(*args).stdout)["computed"] == 1
     data = CachedImages(store, target="mask", output="array")
     assert len(data) == 1
     assert (data[0][1] == 3).all()
-    with pytest.raises(SourceError, match="masks are for pictures in files"):
+    with pytest.raises(SourceError, match="masks are for images in files"):
         Masked(MapDataset(Numbered()), tmp_path / "m")
 
 
-def test_saliency_takes_lists_too(pictures, tmp_path):
+def test_saliency_takes_lists_too(images, tmp_path):
     """build() opens what resize() opens."""
-    (tmp_path / "l.txt").write_text("pictures/a/0.png x\npictures/b/1.png y\n")
+    (tmp_path / "l.txt").write_text("images/a/0.png x\nimages/b/1.png y\n")
     report = build(tmp_path / "l.txt", Recipe("toy:toy"), tmp_path / "s.augcache", workers=0)
     assert [(row.name, row.label) for row in Store(report.store).sources()] == [
-        ("pictures/a/0.png", "x"), ("pictures/b/1.png", "y"),
+        ("images/a/0.png", "x"), ("images/b/1.png", "y"),
     ]  # fmt: skip

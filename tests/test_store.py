@@ -229,7 +229,7 @@ def test_threads_open_and_drop_a_store(tmp_path):
 
 
 def test_pickling_takes_only_the_path(tmp_path):
-    """A data set that holds a store stays small when it is sent to workers."""
+    """A dataset that holds a store stays small when it is sent to workers."""
     store = filled(tmp_path / "s.augcache")
     assert len(pickle.dumps(store)) < 400
     assert len(pickle.loads(pickle.dumps(store))) == 300
@@ -355,7 +355,7 @@ def test_what_is_no_store_is_one_clear_line(tmp_path, make, message):
 
 
 def test_a_folder_with_other_things_is_never_written_to(tmp_path):
-    """--store pointing at a folder of pictures must not fill it."""
+    """--store pointing at a folder of images must not fill it."""
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(StoreError, match="other things in it"):
         Store(tmp_path, "w")

@@ -29,7 +29,7 @@ def small_samples(samples):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_contract(name, samples):
-    """Pure, deterministic, storable, and no crash on any picture; found by its name."""
+    """Pure, deterministic, storable, and no crash on any image; found by its name."""
     assert hasattr(importlib.import_module(f"augcache.transforms.{name}"), name)
     check_transform(Recipe(name), *[image for _, image in small_samples(samples)][:3])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
@@ -48,20 +48,20 @@ def put_odd_files(root):
     }
 
 
-def test_only_regular_files_are_read(pictures, run_cli, tmp_path):
+def test_only_regular_files_are_read(images, run_cli, tmp_path):
     """A pipe, a socket, a device and links to them are failures with their reasons, at once; the rest is built."""
-    expected = {f"a/{name}": reason for name, reason in put_odd_files(pictures / "a").items()}
-    os.mkfifo(pictures / "a/nameless")  # its first bytes would tell whether it is an image
-    (pictures / "a/loop").symlink_to("loop")
+    expected = {f"a/{name}": reason for name, reason in put_odd_files(images / "a").items()}
+    os.mkfifo(images / "a/nameless")  # its first bytes would tell whether it is an image
+    (images / "a/loop").symlink_to("loop")
     for command in (["build", "--transform", "toy:toy"], ["resize", "--size", "8"]):
         store = tmp_path / f"{command[0]}.augcache"
-        out = run_cli(command[0], pictures, *command[1:], "--workers", 2, "--json", "--store", store, timeout=60)
+        out = run_cli(command[0], images, *command[1:], "--workers", 2, "--json", "--store", store, timeout=60)
         assert out.returncode == 4, out.stderr
         assert json.loads(out.stdout)["computed"] == 6
         assert reasons(store) == expected
 
 
-def test_a_pipe_in_place_of_any_file_that_is_read(pictures, tmp_path):
+def test_a_pipe_in_place_of_any_file_that_is_read(images, tmp_path):
     """Lists, annotations, masks and packed datasets are regular files as well; what else is there is said."""
     for name in ("l.txt", "l.csv", "a.json"):
         os.mkfifo(tmp_path / name)
@@ -69,7 +69,7 @@ def test_a_pipe_in_place_of_any_file_that_is_read(pictures, tmp_path):
         with pytest.raises(SourceError, match=f"{name}: is a named pipe, not a regular file"):
             open_source(tmp_path / name)
     with pytest.raises(SourceError, match=r"a\.json: is a named pipe"):
-        Annotated(pictures, tmp_path / "a.json")
+        Annotated(images, tmp_path / "a.json")
     (tmp_path / "c").mkdir()
     (tmp_path / "c/data_batch_1.bin").write_bytes(bytes(3073))
     (tmp_path / "c/batches.meta.txt").write_text("cat\n")
@@ -79,7 +79,7 @@ def test_a_pipe_in_place_of_any_file_that_is_read(pictures, tmp_path):
         open_source(tmp_path / "c")
     (tmp_path / "p").mkdir()
     (tmp_path / "m").mkdir()
-    write_picture(tmp_path / "p/x.png", 1)
+    write_image(tmp_path / "p/x.png", 1)
     os.mkfifo(tmp_path / "m/x.png")
     recipe = Recipe("resize", width=8, height=8, masks=True)
     report = resize(
@@ -89,16 +89,16 @@ def test_a_pipe_in_place_of_any_file_that_is_read(pictures, tmp_path):
     assert "x.png: is a named pipe" in reasons(tmp_path / "s.augcache")["x.png"]
 
 
-def test_a_list_that_names_what_is_no_file(pictures, tmp_path):
+def test_a_list_that_names_what_is_no_file(images, tmp_path):
     """A folder, a pipe, a link to itself, the list itself, or what no file system can name: a failure each."""
-    put_odd_files(pictures)
+    put_odd_files(images)
     names = ["pipe.jpg", "a", "itself.jpg", "l.txt", "zero\0byte.png", "n" * 300 + ".png", "~/x.png", "a/0.png/x.png"]
-    (pictures / "l.txt").write_text("a/0.png\n" + "\n".join(names) + "\n")
-    report = build(pictures / "l.txt", TOY, tmp_path / "s.augcache", workers=0)
+    (images / "l.txt").write_text("a/0.png\n" + "\n".join(names) + "\n")
+    report = build(images / "l.txt", TOY, tmp_path / "s.augcache", workers=0)
     assert (report.computed, report.failed) == (1, len(names))
     found = reasons(tmp_path / "s.augcache")
     assert found["a"] == "is a folder, not a regular file"
-    assert found["l.txt"].startswith("not a picture that can be read")
+    assert found["l.txt"].startswith("not an image that can be read")
     assert "embedded null" in found["zero\0byte.png"]
     assert found["n" * 300 + ".png"] == "cannot be read: File name too long"
 
@@ -111,11 +111,11 @@ def test_a_list_of_one_endless_line(tmp_path):
         ListFile(tmp_path / "l.txt")
 
 
-def test_a_file_that_is_too_large_is_a_failure(pictures, tmp_path, monkeypatch):
+def test_a_file_that_is_too_large_is_a_failure(images, tmp_path, monkeypatch):
     """A sparse file of a terabyte, and one that does not fit into memory, are failures with their reasons."""
-    with open(pictures / "a/huge.jpg", "wb") as file:
+    with open(images / "a/huge.jpg", "wb") as file:
         file.truncate(1 << 40)
-    build(pictures, TOY, tmp_path / "s.augcache", workers=0)
+    build(images, TOY, tmp_path / "s.augcache", workers=0)
     assert reasons(tmp_path / "s.augcache") == {
         "a/huge.jpg": "cannot be read: its 1099511627776 bytes are more than an image file has (4294967296)"
     }
@@ -172,56 +172,56 @@ def as_anybody(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
-def test_a_subfolder_that_may_not_be_read_is_one_failure(pictures, tmp_path, as_anybody, mode):
+def test_a_subfolder_that_may_not_be_read_is_one_failure(images, tmp_path, as_anybody, mode):
     """All the rest is built; what was stored of it before stays; once it may be read, it is built."""
-    write_picture(pictures / "b/deep/9.png", 9)
+    write_image(images / "b/deep/9.png", 9)
     command = f"""
 from augcache import Recipe, Store, build
 from augcache.building.resize import resize
 for make, recipe in ((build, Recipe("toy:toy")), (resize, Recipe("resize", width=8, height=8))):
-    report = make({str(pictures)!r}, recipe, make.__name__ + ".augcache", workers=0)
+    report = make({str(images)!r}, recipe, make.__name__ + ".augcache", workers=0)
     print(report.computed + report.reused, report.failed)
     for failure in Store(report.store).failures(recipe):
         print(failure.name, failure.reason)
     print(sum(1 for _ in Store(report.store).sources(bytes(16) if make is build else recipe.digest)))
 """
-    (pictures / "b").chmod(mode)
+    (images / "b").chmod(mode)
     reason = "b/ cannot be listed: Permission denied"
     assert as_anybody(command).splitlines() == ["3 1", reason, "3"] * 2
-    (pictures / "b").chmod(0o755)
+    (images / "b").chmod(0o755)
     assert as_anybody(command).splitlines()[0] == "7 0"
-    (pictures / "b").chmod(mode)
+    (images / "b").chmod(mode)
     assert as_anybody(command).splitlines() == ["3 1", reason, "7"] * 2
-    (pictures / "b").chmod(0o755)
+    (images / "b").chmod(0o755)
 
 
-def test_a_dataset_with_a_part_that_cannot_be_listed_is_refused(pictures, tmp_path, as_anybody):
+def test_a_dataset_with_a_part_that_cannot_be_listed_is_refused(images, tmp_path, as_anybody):
     """Fewer images than the folder has would be another dataset; verify says that they cannot be read."""
-    build(pictures, TOY, tmp_path / "s.augcache", workers=0)
-    (pictures / "b").chmod(0)
+    build(images, TOY, tmp_path / "s.augcache", workers=0)
+    (images / "b").chmod(0)
     out = as_anybody(f"""
 from augcache import HashedSaliencyDataset
 from augcache.errors import SourceError
 from augcache.upkeep.verify import verify
 try:
-    HashedSaliencyDataset({str(pictures)!r}, store="s.augcache")
+    HashedSaliencyDataset({str(images)!r}, store="s.augcache")
 except SourceError as error:
     print(error)
-for problem in verify("s.augcache", sources=True, source={str(pictures)!r}).problems:
+for problem in verify("s.augcache", sources=True, source={str(images)!r}).problems:
     print(problem.kind, problem.names)
 """)
     assert out.splitlines() == [
-        f"{pictures}: b/ cannot be listed: Permission denied",
+        f"{images}: b/ cannot be listed: Permission denied",
         "sources that cannot be read ['b/1.png', 'b/3.png', 'b/5.png', 'b/']",
     ]
-    (pictures / "b").chmod(0o755)
+    (images / "b").chmod(0o755)
 
 
 def test_masks_that_cannot_be_listed(tmp_path, as_anybody):
-    """Pictures whose masks are out of reach are not called pictures without a mask, and their copies stay."""
+    """Images whose masks are out of reach are not called images without a mask, and their copies stay."""
     for name in ("a/0", "b/1"):
-        write_picture(tmp_path / f"p/{name}.png", 1)
-        mask = write_picture(tmp_path / f"m/{name}.png", 2)
+        write_image(tmp_path / f"p/{name}.png", 1)
+        mask = write_image(tmp_path / f"m/{name}.png", 2)
         Image.fromarray(mask[..., 0]).save(tmp_path / f"m/{name}.png")
     command = """
 from augcache import Recipe, Store
@@ -269,7 +269,7 @@ def test_a_folder_of_which_nothing_can_be_listed(tmp_path, monkeypatch):
     real = os.scandir
     monkeypatch.setattr(folder.os, "scandir", lambda path: real(path) if str(path)[-1] == "p" else real("/none/b"))
     monkeypatch.setattr(folder, "is_there", lambda *_: True)
-    with pytest.raises(SourceError, match="no pictures in this folder"):  # it went while it was listed
+    with pytest.raises(SourceError, match="no images in this folder"):  # it went while it was listed
         Folder(tmp_path / "p")
 
     def refuse(path):
@@ -282,16 +282,16 @@ def test_a_folder_of_which_nothing_can_be_listed(tmp_path, monkeypatch):
         Folder(tmp_path / "p")
 
 
-def test_a_file_that_goes_while_its_folder_is_listed(pictures, monkeypatch):
+def test_a_file_that_goes_while_its_folder_is_listed(images, monkeypatch):
     """It is not listed, as it would not be a moment later; nothing else changes."""
-    real = folder._is_picture
+    real = folder._is_image
 
     def wanted(name, head):
-        (pictures / "a/2.png").unlink(missing_ok=True)
+        (images / "a/2.png").unlink(missing_ok=True)
         return real(name, head)
 
-    monkeypatch.setattr(folder, "_is_picture", wanted)
-    assert [item.name for item in Folder(pictures)] == ["a/0.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png"]
+    monkeypatch.setattr(folder, "_is_image", wanted)
+    assert [item.name for item in Folder(images)] == ["a/0.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png"]
 
 
 # -- paths that cannot be looked at ----------------------------------------------------------------------------
@@ -304,13 +304,13 @@ def odd_paths(root):
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_every_path_that_cannot_be_looked_at_is_one_line(pictures, tmp_path, number):
+def test_every_path_that_cannot_be_looked_at_is_one_line(images, tmp_path, number):
     """Source, masks, annotations, list, root, store and folder of originals: an error of ours, never another."""
     path = odd_paths(tmp_path)[number]
     for use in (
         lambda: open_source(path),
-        lambda: open_source(pictures, masks=path),
-        lambda: open_source(pictures, annotations=path),
+        lambda: open_source(images, masks=path),
+        lambda: open_source(images, annotations=path),
         lambda: open_source(path, annotations="x.json"),
         lambda: ListFile(path),
         lambda: Packed(path),
@@ -324,15 +324,15 @@ def test_every_path_that_cannot_be_looked_at_is_one_line(pictures, tmp_path, num
             Store(path, mode)
     if number != 1:
         with pytest.raises(StoreError):
-            build(pictures, TOY, path, workers=0)
-    store = build(pictures, TOY, tmp_path / "t.augcache", workers=0).store
+            build(images, TOY, path, workers=0)
+    store = build(images, TOY, tmp_path / "t.augcache", workers=0).store
     with pytest.raises(SourceError):
         verify(store, sources=True, source=path)
     with pytest.raises((SourceError, StoreError)):
         HashedSaliencyDataset(path, store=store)
 
 
-def test_paths_below_a_folder_that_may_not_be_entered(pictures, tmp_path, as_anybody):
+def test_paths_below_a_folder_that_may_not_be_entered(images, tmp_path, as_anybody):
     """The line says what is wrong, for sources and for stores."""
     (tmp_path / "closed").mkdir()
     (tmp_path / "closed").chmod(0)
@@ -342,10 +342,10 @@ from augcache.errors import AugcacheError
 from augcache.sources import open_source
 for use in (
     lambda: open_source("closed/p"), lambda: open_source("closed/l.txt"),
-    lambda: open_source({str(pictures)!r}, masks="closed/m"),
-    lambda: open_source({str(pictures)!r}, annotations="closed/a.json"),
+    lambda: open_source({str(images)!r}, masks="closed/m"),
+    lambda: open_source({str(images)!r}, annotations="closed/a.json"),
     lambda: Store("closed/s.augcache"), lambda: Store("closed/s.augcache", "w"),
-    lambda: build({str(pictures)!r}, Recipe("toy:toy"), "closed/s.augcache", workers=0),
+    lambda: build({str(images)!r}, Recipe("toy:toy"), "closed/s.augcache", workers=0),
 ):
     try:
         use()
@@ -356,7 +356,7 @@ for use in (
     assert all("closed/" in line and "Permission denied" in line for line in out.splitlines()), out
 
 
-def test_a_store_in_the_current_folder(pictures, tmp_path, monkeypatch):
+def test_a_store_in_the_current_folder(images, tmp_path, monkeypatch):
     """`--store .` has no name to put another beside, and a store may be named .augcache."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
@@ -372,16 +372,16 @@ def test_a_store_in_the_current_folder(pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(StoreError, match="the current folder is gone"):
-        store_path("pictures")
+        store_path("images")
 
 
 # -- a file in place of another ----------------------------------------------------------------------------------
 
 
-def test_digests_find_what_size_and_time_do_not_show(pictures, tmp_path, run_cli):
+def test_digests_find_what_size_and_time_do_not_show(images, tmp_path, run_cli):
     """A file swapped for another of its size and time is called changed, with advice that helps."""
-    store = build(pictures, TOY, tmp_path / "pictures.augcache", workers=0).store
-    path = pictures / "a/0.png"
+    store = build(images, TOY, tmp_path / "images.augcache", workers=0).store
+    path = images / "a/0.png"
     status, data = path.stat(), bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -394,8 +394,8 @@ def test_digests_find_what_size_and_time_do_not_show(pictures, tmp_path, run_cli
     assert run_cli("verify", store, "--digests").returncode == 2
     with pytest.raises(SourceError, match="sources=True"):
         verify(store, digests=True)
-    write_picture(path, 77)
+    write_image(path, 77)
     os.utime(path)
-    build(pictures, TOY, store, workers=0)
+    build(images, TOY, store, workers=0)
     assert verify(store, sources=True, digests=True).problems == []
     assert np.array_equal(Store(store).source("a/0.png").mtime_ns, path.stat().st_mtime_ns)

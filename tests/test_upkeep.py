@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import sealed, write_picture
+from conftest import sealed, write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_store import RECIPES, key, record
@@ -116,10 +116,10 @@ def wrong_inside(good: bytes) -> bytes:
     return sealed(bytes(body))
 
 
-def test_recompute_finds_what_came_out_different(run_cli, pictures, tmp_path):
+def test_recompute_finds_what_came_out_different(run_cli, images, tmp_path):
     """An entry that its transform does not give any more is found by computing it again; the others pass."""
-    store = Store(tmp_path / "pictures.augcache", "w")
-    build(pictures, Recipe("toy:toy"), store, workers=0)
+    store = Store(tmp_path / "images.augcache", "w")
+    build(images, Recipe("toy:toy"), store, workers=0)
     assert verify(store, recompute=6, transforms=["toy:toy"]).problems == []
     assert verify(store, recompute=6, transforms=["toy:toy"]).recomputed == 6
     row = store.source("a/2.png")
@@ -131,44 +131,44 @@ def test_recompute_finds_what_came_out_different(run_cli, pictures, tmp_path):
     assert out.stdout.count("different") == 1
 
 
-def test_recompute_says_what_it_could_not_do(pictures, tmp_path):
+def test_recompute_says_what_it_could_not_do(images, tmp_path):
     """Missing sources and transforms that cannot be imported are problems, not silence; without it none is imported."""
     store = Store(tmp_path / "s.augcache", "w")
-    build(pictures, Recipe("toy:toy"), store, workers=0)
+    build(images, Recipe("toy:toy"), store, workers=0)
     row = next(store.sources())
     store.commit(ELSEWHERE, Batch({row.key: codec.encode(noise(1))}))
     assert verify(store).problems == []
     named = ["toy:toy", ELSEWHERE.transform]
-    found = kinds(verify(store, recompute=20, source=pictures, transforms=named))
+    found = kinds(verify(store, recompute=20, source=images, transforms=named))
     assert found["too few recomputed"] == ["6 of 20"]
     assert len(found["recipes that cannot be run"]) == 1
     assert "nowhere" in found["recipes that cannot be run"][0]
 
 
-def test_recompute_of_resized_copies(pictures, tmp_path):
+def test_recompute_of_resized_copies(images, tmp_path):
     """Copies, which are keyed by their own pixels, are computed again like everything else."""
     from augcache.building.resize import resize
 
-    store = Store(tmp_path / "pictures.augcache", "w")
-    resize(pictures, Recipe("resize", width=8, height=8), store, workers=0)
+    store = Store(tmp_path / "images.augcache", "w")
+    resize(images, Recipe("resize", width=8, height=8), store, workers=0)
     result = verify(store, recompute=6)
     assert (result.recomputed, result.problems) == (6, [])
 
 
-def test_sources_that_changed_vanished_or_are_new(run_cli, pictures, tmp_path):
+def test_sources_that_changed_vanished_or_are_new(run_cli, images, tmp_path):
     """Every such source is listed, and no other: one that was only copied or touched counts as unchanged."""
-    (pictures / "a/bad.png").write_text("no picture")
-    store = Store(tmp_path / "pictures.augcache", "w")
-    build(pictures, Recipe("toy:toy"), store, workers=0)
+    (images / "a/bad.png").write_text("no image")
+    store = Store(tmp_path / "images.augcache", "w")
+    build(images, Recipe("toy:toy"), store, workers=0)
     assert verify(store, sources=True).problems == []
-    write_picture(pictures / "a/0.png", 100, (30, 20))
-    os.utime(pictures / "a/2.png", ns=(1, 1))
-    os.utime(pictures / "b/1.png", ns=(1, 1))
-    data = bytearray((pictures / "b/1.png").read_bytes())
+    write_image(images / "a/0.png", 100, (30, 20))
+    os.utime(images / "a/2.png", ns=(1, 1))
+    os.utime(images / "b/1.png", ns=(1, 1))
+    data = bytearray((images / "b/1.png").read_bytes())
     data[-1] ^= 1
-    (pictures / "b/1.png").write_bytes(data)
-    (pictures / "b/3.png").unlink()
-    write_picture(pictures / "c/new.png", 101)
+    (images / "b/1.png").write_bytes(data)
+    (images / "b/3.png").unlink()
+    write_image(images / "c/new.png", 101)
     out = run_cli("verify", store.path, "--sources")
     listed = sorted(line for line in out.stdout.splitlines() if "\t" in line)
     assert listed == [
@@ -180,11 +180,11 @@ def test_sources_that_changed_vanished_or_are_new(run_cli, pictures, tmp_path):
     assert "--source" in out.stderr
 
 
-def test_a_row_that_points_out_of_the_folder_is_not_followed(pictures, tmp_path):
+def test_a_row_that_points_out_of_the_folder_is_not_followed(images, tmp_path):
     """A stranger's manifest cannot make verify read other files of this machine."""
-    store = Store(tmp_path / "pictures.augcache", "w")
+    store = Store(tmp_path / "images.augcache", "w")
     secret = tmp_path / "secret.png"
-    write_picture(secret, 1)
+    write_image(secret, 1)
     rows = [Source(name, key(1), 1, 1) for name in ("../secret.png", str(secret))]
     store.commit(RECIPES[0], Batch({key(1): codec.encode(noise(1))}, rows))
     assert kinds(verify(store, sources=True))["vanished sources"] == ["../secret.png", str(secret)]
@@ -217,7 +217,7 @@ def test_a_merge_is_a_union(parts, before):
 
 
 def test_stores_that_disagree_are_not_merged(run_cli, tmp_path):
-    """Two values for one recipe and picture: an error that names the entry, and the target is as it was."""
+    """Two values for one recipe and image: an error that names the entry, and the target is as it was."""
     target, other = fill(tmp_path / "a.augcache", range(20)), fill(tmp_path / "b.augcache", range(30, 40))
     other.commit(RECIPES[0], Batch({key(7): codec.encode(noise(8))}))
     before = content(target)
@@ -237,9 +237,9 @@ def test_the_same_value_compressed_otherwise_is_the_same(tmp_path):
 
 
 def test_a_failure_stays_until_some_store_has_the_entry(tmp_path):
-    """Failures are kept, but not that of a picture which another machine could compute."""
+    """Failures are kept, but not that of an image which another machine could compute."""
     one, two = Store(tmp_path / "1.augcache", "w"), fill(tmp_path / "2.augcache", [1, 2])
-    one.commit(RECIPES[0], Batch(failures=[Failure("1.png", "killed"), Failure("9.png", "no picture")]))
+    one.commit(RECIPES[0], Batch(failures=[Failure("1.png", "killed"), Failure("9.png", "no image")]))
     merge(tmp_path / "all.augcache", [one.path, two.path])
     assert [failure.name for failure in Store(tmp_path / "all.augcache").failures()] == ["9.png"]
     merge(one.path, [two.path])
@@ -247,7 +247,7 @@ def test_a_failure_stays_until_some_store_has_the_entry(tmp_path):
 
 
 def test_names_that_clash_are_counted_and_the_store_keeps_its_own(run_cli, tmp_path):
-    """Two folders that use one name for two pictures: both entries are there, the name stands for the first."""
+    """Two folders that use one name for two images: both entries are there, the name stands for the first."""
     one, two = fill(tmp_path / "1.augcache", [1]), Store(tmp_path / "2.augcache", "w")
     two.commit(RECIPES[0], Batch({key(2): codec.encode(noise(2))}, [Source("1.png", key(2))]))
     out = run_cli("merge", one.path, two.path, "--json")

@@ -148,7 +148,7 @@ def test_only_what_is_needed_is_decoded(variant, monkeypatch, name, most):
 @pytest.mark.parametrize(
     "matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0)]
 )
-def test_pictures_are_turned_as_players_do(variant, tmp_path, matrix):
+def test_images_are_turned_as_players_do(variant, tmp_path, matrix):
     """Rotation and mirroring that a file asks for are applied, at native size and scaled, and the angle is told."""
     source = variant("h264_444.mp4")
     path = video_variants.turned(source, tmp_path / "turned.mp4", matrix)
@@ -410,7 +410,7 @@ class TestIsolation:
         with VideoProcess(target="video_variants:faulty") as process:
             frames = process.decode(what, EVERY)
             for i in range(3):
-                np.testing.assert_array_equal(next(frames).image, video_variants.picture(i))
+                np.testing.assert_array_equal(next(frames).image, video_variants.image(i))
             with pytest.raises(
                 VideoBug, match=r"Traceback(.*\n)+(KeyError: 'no such thing'|TypeError: .*contiguous)"
             ) as bug:
@@ -446,7 +446,7 @@ class TestIsolation:
         with VideoProcess(target="video_variants:faulty") as process:
             images = [f.image for f in process.decode("prints", EVERY)]
         for i, image in enumerate(images):
-            np.testing.assert_array_equal(image, video_variants.picture(i))
+            np.testing.assert_array_equal(image, video_variants.image(i))
 
     def test_a_script_beside_a_misnamed_file(self, tmp_path, monkeypatch):
         """A file named like one of Python's own modules, in the folder of the user's script, does no harm."""

@@ -23,7 +23,7 @@ PLAIN = ("yuv420p", "yuv422p", "yuv444p", "gray", "bgr0", "yuv420p10le", "yuv411
 BOUNDS = {"xyz12le": 8, "xyz12be": 8}
 
 
-def picture(number: int, width: int, height: int) -> np.ndarray:
+def image(number: int, width: int, height: int) -> np.ndarray:
     """Blocks of noise: sharp edges, and every level."""
     rng = np.random.default_rng([number, width, height])
     blocks = rng.integers(0, 256, (-(-height // 3), -(-width // 4), 3), dtype=np.uint8)
@@ -31,7 +31,7 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
 
 
 def write(path: Path, codec: str, pix_fmt: str, size: tuple[int, int], extradata: bytes | None = None) -> None:
-    """Write two pictures without loss; the name may say another container than is in the file."""
+    """Write two images without loss; the name may say another container than is in the file."""
     form = "matroska" if codec == "ffv1" else "nut"
     with av.open(str(path), "w", format=form) as out:
         stream = out.add_stream(codec, rate=25)
@@ -39,7 +39,7 @@ def write(path: Path, codec: str, pix_fmt: str, size: tuple[int, int], extradata
         if extradata is not None:
             stream.codec_context.extradata = extradata
         for number in range(2):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(image(number, *size), format="rgb24")
             out.mux(stream.encode(frame.reformat(format=pix_fmt)))
         out.mux(stream.encode())
 
@@ -139,7 +139,7 @@ def test_any_tag(tmp_path):
 
 
 def test_any_order_of_lines(tmp_path):
-    """Bottom-up pictures, as a BMP's, which the decoder gives with lines of negative length."""
+    """Bottom-up images, as a BMP's, which the decoder gives with lines of negative length."""
     folder = tmp_path / "videos"
     folder.mkdir()
     for pix_fmt in ("rgb24", "bgr24", "bgra", "gray", "rgb555le", "yuyv422"):

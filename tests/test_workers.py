@@ -13,7 +13,7 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
-from conftest import worker_processes, write_picture
+from conftest import worker_processes, write_image
 from PIL import Image
 from test_build import contents, counts
 
@@ -29,7 +29,7 @@ TESTS = str(Path(__file__).parent)
 
 
 def write_red(folder: Path, reds) -> None:
-    """One picture for each first red value, named by it."""
+    """One image for each first red value, named by it."""
     folder.mkdir()
     for red in reds:
         pixels = np.full((4, 4, 3), 100, np.uint8)
@@ -58,8 +58,8 @@ def wait_for(condition, seconds: float = 60.0):
     raise TimeoutError(f"waited {seconds} s in vain")
 
 
-def test_whatever_a_transform_does_costs_its_own_picture_alone(tmp_path):
-    """Exits, odd exceptions, odd results, signals, files, forks and threads: each other picture has its record."""
+def test_whatever_a_transform_does_costs_its_own_image_alone(tmp_path):
+    """Exits, odd exceptions, odd results, signals, files, forks and threads: each other image has its record."""
     reds = [*hostile.DEEDS, *range(100, 120)]
     write_red(tmp_path / "p", reds)
     report = build(tmp_path / "p", Recipe("hostile:hostile"), tmp_path / "s.augcache", workers=2)
@@ -90,14 +90,14 @@ def test_what_a_transform_prints_is_no_output_of_ours(options, tmp_path, run_cli
         ("def (", "broken.py, line 1: invalid syntax; mend it"),
     ],
 )
-def test_a_transform_that_cannot_be_imported_is_one_line(text, said, tmp_path, pictures, run_cli):
+def test_a_transform_that_cannot_be_imported_is_one_line(text, said, tmp_path, images, run_cli):
     """Exit 1, one line, nothing on stdout, and no store."""
     (tmp_path / "broken.py").write_text(text + "\n")
-    done = run_cli("build", pictures, "--transform", "broken:f", "--json", cwd=tmp_path)
+    done = run_cli("build", images, "--transform", "broken:f", "--json", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "pictures.augcache").exists()
+    assert not (tmp_path / "images.augcache").exists()
 
 
 @pytest.mark.parametrize("how", ["sleep", "lock"])
@@ -111,17 +111,17 @@ def test_a_transform_that_never_returns_is_a_failure(how, tmp_path):
     assert (failure.name, failure.reason) == ("007.png", "took longer than 3 s")
 
 
-def test_resize_takes_a_timeout_and_no_process_needs_workers(pictures, tmp_path):
+def test_resize_takes_a_timeout_and_no_process_needs_workers(images, tmp_path):
     """The same option; what cannot be kept is refused."""
-    assert counts(resize(pictures, Recipe("resize"), tmp_path / "s.augcache", workers=1, timeout=60)) == (6, 0, 0)
+    assert counts(resize(images, Recipe("resize"), tmp_path / "s.augcache", workers=1, timeout=60)) == (6, 0, 0)
     with pytest.raises(RecipeError, match="give seconds above 0"):
-        build(pictures, Recipe("toy:toy"), tmp_path / "s.augcache", timeout=0)
+        build(images, Recipe("toy:toy"), tmp_path / "s.augcache", timeout=0)
     with pytest.raises(Exception, match="leave out the timeout"):
-        build(pictures, Recipe("toy:toy"), tmp_path / "s.augcache", timeout=1, workers=0)
+        build(images, Recipe("toy:toy"), tmp_path / "s.augcache", timeout=1, workers=0)
 
 
 def test_silence_is_told_with_the_names(tmp_path, monkeypatch, capsys):
-    """Where no result comes, the progress names the pictures that the workers are at, escaped."""
+    """Where no result comes, the progress names the images that the workers are at, escaped."""
     from augcache.cli import console
 
     monkeypatch.setattr(workers, "SILENCE", 0.5)
@@ -156,7 +156,7 @@ def test_nothing_outlives_a_parent_that_is_killed(how, tmp_path):
         stdout=subprocess.PIPE,
     ) as shell:
         [parent] = wait_for(lambda: [pid for pid in processes_with(mark) if len(worker_processes(pid)) == 2])
-        time.sleep(1.0)  # the workers are at their pictures, or still starting: nothing may depend on it
+        time.sleep(1.0)  # the workers are at their images, or still starting: nothing may depend on it
         os.kill(parent, signal.SIGKILL)
         shell.wait(timeout=5)
     assert processes_with(mark) == []
@@ -167,7 +167,7 @@ def test_nothing_outlives_a_parent_that_is_killed(how, tmp_path):
 def test_what_a_build_has_finished_outlives_any_kill(tmp_path):
     """kill -9 of the parent alone at several moments: what was committed stays, and the same command ends the job."""
     for index in range(60):
-        write_picture(tmp_path / f"p/{index:02d}.png", index)
+        write_image(tmp_path / f"p/{index:02d}.png", index)
     recipe, path = Recipe("toy:slow", seconds=0.1), tmp_path / "s.augcache"
     options = ["--transform", "toy:slow", "-o", "seconds=0.1", "--store", str(path), "--workers", "2"]
     kept = 0
@@ -195,7 +195,7 @@ class FaultyItem(FileItem):
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_fault_of_our_own_is_no_failure_of_a_picture(count):
+def test_a_fault_of_our_own_is_no_failure_of_a_image(count):
     """What our code raises by mistake is raised here, with the worker's traceback."""
     from augcache.building.build import hash_items
 
@@ -206,14 +206,14 @@ def test_a_fault_of_our_own_is_no_failure_of_a_picture(count):
         list(pool.run(work, [[FaultyItem("x", path="x")]]))
 
 
-# -- large pictures -----------------------------------------------------------------------------------------------
+# -- large images -----------------------------------------------------------------------------------------------
 
 
-def test_a_picture_of_more_pixels_is_a_failure_before_it_is_decoded(tmp_path, run_cli):
-    """--max-pixels, in every build of pictures."""
-    write_picture(tmp_path / "p/small.png", 1, (10, 10))
-    write_picture(tmp_path / "p/large.png", 2, (30, 10))
-    write_picture(tmp_path / "q/large.png", 2, (30, 10))
+def test_a_image_of_more_pixels_is_a_failure_before_it_is_decoded(tmp_path, run_cli):
+    """--max-pixels, in every build of images."""
+    write_image(tmp_path / "p/small.png", 1, (10, 10))
+    write_image(tmp_path / "p/large.png", 2, (30, 10))
+    write_image(tmp_path / "q/large.png", 2, (30, 10))
     for name, *options in (["build", "p", "--transform", "toy:toy"], ["resize", "p"], ["build-saliency", "q"]):
         store = tmp_path / f"{name}.augcache"
         options[0] = tmp_path / options[0]
@@ -223,7 +223,7 @@ def test_a_picture_of_more_pixels_is_a_failure_before_it_is_decoded(tmp_path, ru
         assert (failure.name, failure.reason) == ("large.png", "30 x 10 pixels; the most is 299")
 
 
-def test_large_pictures_are_taken_few_at_a_time(monkeypatch):
+def test_large_images_are_taken_few_at_a_time(monkeypatch):
     """All at once would need more memory than there is: first the others, then as many large ones as fit."""
     monkeypatch.setattr(memory, "available", lambda: 2 * 100 * memory.PIXEL_BYTES * 2)
     with open_pool(workers=3) as pool:
@@ -241,17 +241,17 @@ def at_large(jobs):
     return ["large" for _ in jobs]
 
 
-def test_a_build_of_large_pictures_gives_the_same(pictures, tmp_path, monkeypatch):
-    """Pictures that are put off have the same records and rows, and are not counted twice."""
-    clean = Store(build(pictures, Recipe("toy:toy"), tmp_path / "clean.augcache", workers=0).store)
+def test_a_build_of_large_images_gives_the_same(images, tmp_path, monkeypatch):
+    """Images that are put off have the same records and rows, and are not counted twice."""
+    clean = Store(build(images, Recipe("toy:toy"), tmp_path / "clean.augcache", workers=0).store)
     monkeypatch.setattr(memory, "FEWEST_PIXELS", 10)
     monkeypatch.setattr(memory, "MOST_PIXELS", 10)
     for count in (0, 2):
-        report = build(pictures, Recipe("toy:toy"), tmp_path / f"{count}.augcache", workers=count)
+        report = build(images, Recipe("toy:toy"), tmp_path / f"{count}.augcache", workers=count)
         assert counts(report) == (6, 0, 0)
         assert contents(Store(report.store)) == contents(clean)
         assert list(Store(report.store).sources()) == list(clean.sources())
-    copies = resize(pictures, Recipe("resize", width=8, height=8), tmp_path / "copies.augcache", workers=2)
+    copies = resize(images, Recipe("resize", width=8, height=8), tmp_path / "copies.augcache", workers=2)
     assert counts(copies) == (6, 0, 0)
 
 
@@ -261,7 +261,7 @@ def test_a_build_of_large_pictures_gives_the_same(pictures, tmp_path, monkeypatc
 def test_a_limit_on_the_size_of_files_is_said(tmp_path):
     """`ulimit -f`: one line that names it; what was committed stays."""
     for index in range(40):
-        write_picture(tmp_path / f"p/{index:02d}.png", index, (300, 300))
+        write_image(tmp_path / f"p/{index:02d}.png", index, (300, 300))
     done = subprocess.run(
         [sys.executable, "-m", "augcache", "resize", tmp_path / "p", "--size", "300", "--workers", "1", "--quiet"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20)),

@@ -31,7 +31,7 @@ def traced(image, *, log=""):
 
 @transform(version=1)
 def faulty(image, *, kill=0, fail=1):
-    """Kill the worker, or raise, for pictures with the given first red value."""
+    """Kill the worker, or raise, for images with the given first red value."""
     if image[0, 0, 0] == kill:
         os.kill(os.getpid(), 9)
     if image[0, 0, 0] == fail:

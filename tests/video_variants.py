@@ -20,16 +20,16 @@ VP8 = {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "80k", "deadline": "real
 X264 = {"preset": "veryfast", "crf": "30"}
 
 
-def picture(i: int, width: int = 128, height: int = 96) -> np.ndarray:
-    """A picture that differs from that of every other `i`, with detail, motion and now and then a cut."""
+def image(i: int, width: int = 128, height: int = 96) -> np.ndarray:
+    """An image that differs from that of every other `i`, with detail, motion and now and then a cut."""
     y, x = np.mgrid[:height, :width]
     scene = i // 29
     ramps = np.stack([x * 2 + 3 * i, y * 2 + 40 * scene, (x + y) // 2 + 7 * i], axis=-1)
-    image = 60 + np.abs(ramps % 256 - 128)
-    image[(y - 10 - i % 60) ** 2 + (x - 20 - i) ** 2 < 150] = (190, 60 + 40 * scene, 60 + i)
-    for bit in range(8):  # the index, readable in the picture
-        image[4:12, 4 + bit * 10 : 12 + bit * 10] = 230 if i >> bit & 1 else 30
-    return image.astype(np.uint8)
+    pixels = 60 + np.abs(ramps % 256 - 128)
+    pixels[(y - 10 - i % 60) ** 2 + (x - 20 - i) ** 2 < 150] = (190, 60 + 40 * scene, 60 + i)
+    for bit in range(8):  # the index, readable in the image
+        pixels[4:12, 4 + bit * 10 : 12 + bit * 10] = 230 if i >> bit & 1 else 30
+    return pixels.astype(np.uint8)
 
 
 @contextlib.contextmanager
@@ -55,7 +55,7 @@ def encode(
     container: dict[str, str] | None = None,
     form: str | None = None,
 ) -> Path:
-    """Write `length` pictures at 25 a second, or at the 1/25 s ticks that `times` gives."""
+    """Write `length` images at 25 a second, or at the 1/25 s ticks that `times` gives."""
     with ordinary_priority(), av.open(str(path), "w", format=form, options=container or {}) as out:
         stream = out.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
@@ -64,7 +64,7 @@ def encode(
             stream.codec_context.max_b_frames = b_frames
         stream.codec_context.time_base = Fraction(1, 25)
         for i in range(length):
-            frame = av.VideoFrame.from_ndarray(picture(i, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(image(i, *size), format="rgb24")
             frame.pts, frame.time_base = times(i), Fraction(1, 25)
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
@@ -95,7 +95,7 @@ def turned(source: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
 
 
 def _joined(path: Path) -> Path:
-    """Write a transport stream whose picture size changes in the middle."""
+    """Write a transport stream whose image size changes in the middle."""
     parts = []
     for size in ((128, 96), (160, 120)):
         part = path.with_suffix(f".{size[0]}.ts")
@@ -195,7 +195,7 @@ def faulty(path: str, sampling: Sampling, size: object, fit: str, progress: Call
     """Stand in for a decoder: gives three frames, then does what `path` says."""
     del sampling, size, fit
     for i in range(3):
-        yield Frame(i, i / 25, 0, picture(i))
+        yield Frame(i, i / 25, 0, image(i))
     what = Path(path).name
     if what == "hangs":
         time.sleep(3600)
@@ -217,7 +217,7 @@ def faulty(path: str, sampling: Sampling, size: object, fit: str, progress: Call
         yield Frame(3, 3 / 25, 0, np.zeros((8, 16, 3), np.uint8)[:, :10])
     while what == "4K":
         yield Frame(3, 3 / 25, 0, np.zeros((2160, 3840, 3), np.uint8))
-    yield Frame(3, 3 / 25, 0, picture(3))
+    yield Frame(3, 3 / 25, 0, image(3))
 
 
 def stalls(path: str, progress: Callable[[], None]) -> bytes:

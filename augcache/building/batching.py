@@ -31,12 +31,12 @@ def count_items(items: Sized, limit: int | None) -> int:
     """Count the items to work on; raises `SourceError` for none."""
     total = min(len(items), limit if limit is not None else len(items))
     if total <= 0:
-        raise SourceError(f"{items!r}: no pictures to work on; give a folder that has some, and a limit above 0")
+        raise SourceError(f"{items!r}: no images to work on; give a folder that has some, and a limit above 0")
     return total
 
 
 def check_paths(pool: Pool, items: Iterable[Any]) -> None:
-    """Raise `BackendError` where workers elsewhere lack the first file; else every picture would be a failure."""
+    """Raise `BackendError` where workers elsewhere lack the first file; else every image would be a failure."""
     path = "" if pool.is_local else getattr(next(iter(items)), "path", "")
     if not path or not os.path.exists(path):
         return  # nothing to look for: no file, a URL, or one that is not here either
@@ -65,7 +65,7 @@ def groups(jobs: list[Any], workers: int, largest: int = 16) -> Iterator[list[An
 
 
 def tell_waiting(counts: Progress, report: Callable[[Progress], None], waiting: Waiting) -> None:
-    """Report on which pictures the workers are, where no result comes; see `augcache.building.workers.SILENCE`."""
+    """Report on which images the workers are, where no result comes; see `augcache.building.workers.SILENCE`."""
     counts.waiting = [(job.name, seconds) for job, seconds in waiting]
     try:
         report(counts)

@@ -1,4 +1,4 @@
-"""build(): every picture of a source through a recipe into a store, in parallel, each distinct picture once."""
+"""build(): every image of a source through a recipe into a store, in parallel, each distinct image once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from augcache.progress import Progress
 from augcache.recipe import Recipe, Record
 from augcache.records import codec
 from augcache.sources import Item, sharded
-from augcache.sources.stored import open_pictures
+from augcache.sources.stored import open_images
 from augcache.storage.manifest import Failure, Source
 from augcache.storage.runs import noted
 from augcache.storage.store import Batch, Store
@@ -32,7 +32,7 @@ from augcache.user_code import call
 log = logging.getLogger("augcache")
 
 # Items looked at together. Duplicates inside a chunk are found before anything is computed; the larger it is, the
-# less the wait for its last picture weighs.
+# less the wait for its last image weighs.
 CHUNK_PER_WORKER = 64
 
 
@@ -51,21 +51,21 @@ def build(
     timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """Compute a recipe's record for every distinct picture of a source that the store has none for.
+    """Compute a recipe's record for every distinct image of a source that the store has none for.
 
     Parameters
     ----------
-    source : path-like or map-style data set
-        A folder of pictures, or its URL, such as ``s3://bucket/pv``; or an object with ``__len__`` and ``__getitem__``
-        that gives pictures, or tuples that start with one.
+    source : path-like or map-style dataset
+        A folder of images, or its URL, such as ``s3://bucket/pv``; or an object with ``__len__`` and ``__getitem__``
+        that gives images, or tuples that start with one.
     recipe : Recipe
         What to compute.
     store : path-like or Store, optional
         Default: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     workers : int, optional
-        Pictures at a time; default all cores of this machine, or of the cluster. 0 computes in this process.
+        Images at a time; default all cores of this machine, or of the cluster. 0 computes in this process.
     limit : int, optional
-        Only the first so many pictures, in order of name.
+        Only the first so many images, in order of name.
     level : int
         zstd level of what is written, 0 (none) to 22; does not change the recipe.
     backend : {"loky", "dask", "ray"}
@@ -74,11 +74,11 @@ def build(
         Where the cluster is: ``tcp://host:8786`` for Dask; "auto" (the default), ``host:6379`` or
         ``ray://host:10001`` for Ray.
     shard : (int, int), optional
-        ``(i, n)``, i from 1 to n: only the pictures of the i-th of n shares; see `augcache.sources.Sharded`.
+        ``(i, n)``, i from 1 to n: only the images of the i-th of n shares; see `augcache.sources.Sharded`.
     max_pixels : int
-        A picture of more is listed as a failure, before it is decoded.
+        An image of more is listed as a failure, before it is decoded.
     timeout : float, optional
-        Seconds that one picture may take in a worker, with what its transform compiles; one that takes longer is
+        Seconds that one image may take in a worker, with what its transform compiles; one that takes longer is
         listed as a failure, and its worker is ended. Default: any time.
     progress : callable, optional
         Called with a `Progress`.
@@ -90,7 +90,7 @@ def build(
     Raises
     ------
     SourceError
-        If the source holds no pictures. A picture that cannot be read is no error: it is listed as a failure.
+        If the source holds no images. An image that cannot be read is no error: it is listed as a failure.
     StoreError
         If the store cannot be opened or written. What was committed before stays.
     BackendError
@@ -102,12 +102,12 @@ def build(
 
     Examples
     --------
-    >>> report = build("pictures", Recipe("saliencycut"))
+    >>> report = build("images", Recipe("saliencycut"))
     >>> report.total, report.failed
     (4, 0)
     """
     started = time.monotonic()
-    items = sharded(open_pictures(source), shard)
+    items = sharded(open_images(source), shard)
     compute = recipe.bind()
     total = count_items(items, limit)
     counts = Progress(total)
@@ -116,7 +116,7 @@ def build(
         store = open_store(source, store)  # nothing is made where the cluster does not answer
         with store.exclusive(), noted(store, recipe, pool.workers, counts, progress) as report:
             state = _Build(recipe, compute, store, pool, level, max_pixels, counts, report)
-            # The last picture of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.
+            # The last image of one chunk is waited for before the next starts; see CHUNK_PER_WORKER.
             remaining = itertools.islice(items, total)
             while chunk := list(itertools.islice(remaining, CHUNK_PER_WORKER * max(pool.workers, 1))):
                 state.chunk(chunk)
@@ -147,7 +147,7 @@ class _Hashed:
 
 @dataclass(frozen=True)
 class _Job:
-    """One distinct picture to compute: which pixels of which item, and the key they must have."""
+    """One distinct image to compute: which pixels of which item, and the key they must have."""
 
     item: Item
     plain: bool
@@ -205,7 +205,7 @@ class _Build:
                 else:
                     hashed.append(_Hashed(item, *result))
         self._fail(failures)
-        hashed.sort(key=lambda entry: entry.item.name)  # the first name of a picture is the same on every run
+        hashed.sort(key=lambda entry: entry.item.name)  # the first name of an image is the same on every run
         return hashed
 
     def _run(self, function: Callable[..., list[Any]], jobs: list[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
@@ -255,7 +255,7 @@ class _Build:
                 if item.has_row:
                     row = Source(item.name, entry.seen, item.size, item.mtime_ns, entry.digest, entry.label)
                     batch.sources.append(row)
-                # The first name of a picture that was computed just now is counted as computed; the rest reuse it.
+                # The first name of an image that was computed just now is counted as computed; the rest reuse it.
                 self.counts.reused += entry.seen not in computed or entry.seen in seen
                 seen.add(entry.seen)
         if batch:

@@ -12,9 +12,9 @@ class Report:
     Attributes
     ----------
     total : int
-        Pictures (or videos) in the source; the sum of the next three.
+        Images (or videos) in the source; the sum of the next three.
     computed, reused, failed : int
-        Pictures whose record was computed, was there already (also as the same picture under another name), or
+        Images whose record was computed, was there already (also as the same image under another name), or
         could not be made.
     seconds : float
         Wall time.
@@ -28,7 +28,7 @@ class Report:
 
     Examples
     --------
-    >>> build("pictures", Recipe("saliencycut"))
+    >>> build("images", Recipe("saliencycut"))
     Report(total=4, computed=0, reused=4, failed=0, ...)
     """
 

@@ -40,7 +40,7 @@ _SPOOL = "spool-"
 
 @dataclass(frozen=True, slots=True)
 class VideoItem:
-    """A video file; name, label, size, mtime and path or URL as of a picture."""
+    """A video file; name, label, size, mtime and path or URL as of an image."""
 
     name: str
     label: str
@@ -78,7 +78,7 @@ class Videos:
                 raise SourceError(f"{self.root}: no videos in what can be listed of it; {item.name} {item.reason}")
             raise SourceError(
                 f"{self.root}: no videos in this folder or below it (files named .mp4, .mkv ...); "
-                "for pictures: augcache build-saliency or resize"
+                "for images: augcache build-saliency or resize"
             )
 
     def __len__(self) -> int:

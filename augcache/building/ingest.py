@@ -68,7 +68,7 @@ class Ingested:
     Attributes
     ----------
     rows : list of Source
-        Complete manifest rows, all named as the item; one for a picture, one a frame for a video.
+        Complete manifest rows, all named as the item; one for an image, one a frame for a video.
     records : dict
         Content key to the record, encoded or not, of every key in `rows`.
     reason : str

@@ -1,13 +1,13 @@
-"""How much memory there is for large pictures, and how much a picture takes."""
+"""How much memory there is for large images, and how much an image takes."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
-# Of a decoded picture and its copies on the way: a pixel takes 3 to 8 bytes in Pillow, 3 in each of two arrays.
+# Of a decoded image and its copies on the way: a pixel takes 3 to 8 bytes in Pillow, 3 in each of two arrays.
 PIXEL_BYTES = 16
-# The workers together may decode pictures of so much of what is free.
+# The workers together may decode images of so much of what is free.
 SHARE = 0.5
 FEWEST_PIXELS, MOST_PIXELS = 1 << 22, 1 << 25
 _CGROUPS = (
@@ -29,11 +29,11 @@ def available() -> int:
 
 
 def ordinary_pixels(workers: int) -> int:
-    """Pixels of a picture that every worker may decode at any time; larger ones are taken few at a time."""
+    """Pixels of an image that every worker may decode at any time; larger ones are taken few at a time."""
     fair = int(available() * SHARE) // (PIXEL_BYTES * max(workers, 1))
     return min(max(fair, FEWEST_PIXELS), MOST_PIXELS)
 
 
 def at_once(pixels: int, workers: int) -> int:
-    """Pictures of so many pixels that may be decoded at the same time; one at least."""
+    """Images of so many pixels that may be decoded at the same time; one at least."""
     return min(max(int(available() * SHARE) // (PIXEL_BYTES * pixels), 1), max(workers, 1))

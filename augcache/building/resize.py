@@ -1,4 +1,4 @@
-"""resize(): copies of fixed size of every picture of a source, keyed by their own pixels."""
+"""resize(): copies of fixed size of every image of a source, keyed by their own pixels."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def resize(
     timeout: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """Store a copy of fixed size of every picture.
+    """Store a copy of fixed size of every image.
 
     Parameters
     ----------
-    source : path-like, source or map-style data set
+    source : path-like, source or map-style dataset
         As for `build`.
     recipe : Recipe
         ``Recipe("resize", width=64, height=64, ...)``; see `augcache.transforms.resize`.
     store : path-like or Store, optional
         Default: ``$AUGCACHE_STORE``, else the source's name with ``.augcache`` beside it.
     max_pixels : int
-        A picture of more is listed as a failure.
+        An image of more is listed as a failure.
     workers, limit, level, backend, scheduler, shard, timeout, progress
         As for `build`.
 
@@ -69,23 +69,23 @@ def resize(
     -----
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white, 16 bits scaled.
     It is stored under the hash of its own pixels, so a loader that reads copies and hashes them finds what was
-    computed from them; with a mask, of picture and mask, uint8 (H, W, 4). Large JPEGs are decoded at 1/2, 1/4 or 1/8
+    computed from them; with a mask, of image and mask, uint8 (H, W, 4). Large JPEGs are decoded at 1/2, 1/4 or 1/8
     by their own scaled decoding, then filtered.
 
     Examples
     --------
-    >>> report = resize("pictures", Recipe("resize", width=32, height=24))
+    >>> report = resize("images", Recipe("resize", width=32, height=24))
     >>> report.total, report.failed
     (4, 0)
     """
-    pictures = open_source(source)
-    items = sharded(pictures, shard)
+    images = open_source(source)
+    items = sharded(images, shard)
     count_items(items, limit)  # before a store is made
     masks = recipe.params.get("masks")
-    if bool(masks) != isinstance(pictures, Masked):
+    if bool(masks) != isinstance(images, Masked):
         raise RecipeError("a resize recipe has masks=True where the source has masks, and only there")
-    if isinstance(pictures, Masked) and isinstance(masks, str):
-        items = sharded(pictures.oriented(masks), shard)
+    if isinstance(images, Masked) and isinstance(masks, str):
+        items = sharded(images.oriented(masks), shard)
     with open_pool(backend, scheduler, workers, timeout) as pool:
         check_paths(pool, items)  # before a store is made, as is the connection to the workers
         work = partial(copy_item, recipe, min(max_pixels, pool.ordinary_pixels), level=level)
@@ -101,9 +101,9 @@ def copy_item(recipe: Recipe, max_pixels: int, item: Item, *, level: int = 9) ->
     params = recipe.params
     into, fit = (params["width"], params["height"]), params["fit"]
     small = item.load_small(least(into, fit), max_pixels)
-    picture = small.picture
-    placement = place(*picture.size, into, fit)
-    copy = render(picture.image, placement, into, picture.region, reduced=picture.reduced)
+    image = small.image
+    placement = place(*image.size, into, fit)
+    copy = render(image.image, placement, into, image.region, reduced=image.reduced)
     record, pixels = store_as(copy, params["stored"])
     if small.mask is not None:
         record["mask"] = render(Image.fromarray(small.mask), placement, into)
@@ -121,5 +121,5 @@ def _encode(record: Record, level: int) -> bytes:
 
 
 def least(into: tuple[int, int], fit: str) -> Least:
-    """Size of a picture to the least size at which it may be decoded."""
+    """Size of an image to the least size at which it may be decoded."""
     return lambda width, height: place(width, height, into, fit).least()

@@ -36,13 +36,13 @@ class Crash:
 
 @dataclass(frozen=True)
 class Large:
-    """What a function gives for a picture that not every worker may decode at the same time, and how large it is."""
+    """What a function gives for an image that not every worker may decode at the same time, and how large it is."""
 
     pixels: int
 
 
 def large_or_reason(error: TooLargeError, max_pixels: int) -> Large | str:
-    """Tell a picture that may be decoded when there is memory from one that has more pixels than the user wants."""
+    """Tell an image that may be decoded when there is memory from one that has more pixels than the user wants."""
     if error.pixels <= max_pixels:
         return Large(error.pixels)
     return str(TooLargeError(error.width, error.height, max_pixels))
@@ -75,7 +75,7 @@ class Pool:
 
     @property
     def ordinary_pixels(self) -> int:
-        """Pixels that a picture may have to be decoded at any time; a function gives `Large` for one of more."""
+        """Pixels that an image may have to be decoded at any time; a function gives `Large` for one of more."""
         return memory.ordinary_pixels(self.workers) if self.is_local else memory.MOST_PIXELS
 
     def run(

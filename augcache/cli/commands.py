@@ -28,13 +28,13 @@ from augcache.cli.common import (
 from augcache.cli.upkeep import COMMANDS
 from augcache.extras import check_opencv
 from augcache.recipe import Recipe
-from augcache.sources import MadeDataset, Pictures
-from augcache.sources.stored import open_pictures
+from augcache.sources import Images, MadeDataset
+from augcache.sources.stored import open_images
 from augcache.storage.store_path import store_path
 
 _building = stacked(
     click.argument("src", metavar="SRC", required=False, type=PATH),
-    click.option("--dataset", metavar="MODULE:FUNCTION", help="Instead of SRC: a map-style data set; needs --store."),
+    click.option("--dataset", metavar="MODULE:FUNCTION", help="Instead of SRC: a map-style dataset; needs --store."),
     click.option(
         "--annotations", type=PATH, metavar="FILE", help="Annotations of COCO's or iNaturalist's form, for SRC."
     ),
@@ -49,7 +49,7 @@ _building = stacked(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="augcache")
 def cli() -> None:
-    """Run an expensive image transform once per distinct picture; look it up by content at training time.
+    """Run an expensive image transform once per distinct image; look it up by content at training time.
 
     \b
     augcache build-saliency photos           writes photos.augcache
@@ -62,27 +62,27 @@ def cli() -> None:
     """  # noqa: D301  # click wants the character that \b stands for
 
 
-@cli.command("build-saliency", short_help="Saliency, segments and cut of every picture under SRC.")
+@cli.command("build-saliency", short_help="Saliency, segments and cut of every image under SRC.")
 @_building
 @click.option("--method", default="rc", show_default=True, help="Saliency map: rc, hc, mbd or multiscale.")
 @click.option("--fast", is_flag=True, help="A faster, slightly different cut; a recipe of its own.")
 def build_saliency(method: str, fast: bool, **options: Any) -> int:
-    """Compute saliency, segments and cut of every picture under SRC."""
+    """Compute saliency, segments and cut of every image under SRC."""
     recipe = Recipe("saliencycut", method=method, quality="fast" if fast else "exact")
     return _build(recipe, **options)
 
 
-@cli.command("build", short_help="Any transform of every picture under SRC.")
+@cli.command("build", short_help="Any transform of every image under SRC.")
 @_building
 @click.option("--transform", required=True, help="A built-in name, or package.module:function.")
 @click.option("-o", "--option", "parameters", multiple=True, metavar="KEY=VALUE", help="A parameter; may be repeated.")
 def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> int:
-    """Compute any transform of every picture under SRC."""
+    """Compute any transform of every image under SRC."""
     look_here()
     return _build(Recipe(transform, **dict(map(_parameter, parameters))), **options)
 
 
-@cli.command("resize", short_help="A copy of fixed size of every picture under SRC.")
+@cli.command("resize", short_help="A copy of fixed size of every image under SRC.")
 @_building
 @click.option("--size", default="64", show_default=True, metavar="N|WxH", help="Width and height of the copies.")
 @click.option("--fit", type=click.Choice(["stretch", "crop", "pad"]), default="stretch", show_default=True)
@@ -98,15 +98,15 @@ def build_any(transform: str, parameters: tuple[str, ...], **options: Any) -> in
     "--masks",
     type=PATH,
     metavar="DIR",
-    help="Label images of the pictures' names, resized with nearest neighbour.",
+    help="Label images of the images' names, resized with nearest neighbour.",
 )
 @click.option(
     "--mask-orientation",
     type=click.Choice(["stored", "shown"]),
-    help="What masks are of where EXIF turns a picture and no size shows it: its pixels as stored, or as shown.",
+    help="What masks are of where EXIF turns an image and no size shows it: its pixels as stored, or as shown.",
 )
 def resize_copies(size: str, fit: str, stored: str, mask_orientation: str | None, **options: Any) -> int:
-    """Store a copy of fixed size of every picture under SRC.
+    """Store a copy of fixed size of every image under SRC.
 
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
     """
@@ -175,14 +175,14 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, value  # a plain word is a string
 
 
-def _source(src: str | None, dataset: str | None, store: str | None, **options: Any) -> tuple[Pictures, Path]:
+def _source(src: str | None, dataset: str | None, store: str | None, **options: Any) -> tuple[Images, Path]:
     """Open what the source options name, and say where its store is."""
     if (src is None) == (dataset is None):
         raise click.UsageError("Missing argument 'SRC'." if src is None else "give SRC or --dataset, not both")
     if dataset is None:
         assert src is not None  # one of the two
         path = store_path(src, store)  # first: listing a large folder takes long
-        return open_pictures(src, **options), path
+        return open_images(src, **options), path
     if any(options.values()):
         raise click.UsageError("--dataset goes without --annotations, --keep, --split and --masks")
     if not (store or os.environ.get("AUGCACHE_STORE")):
@@ -208,8 +208,8 @@ def _build(
     }
     if max_pixels is not None:
         how["max_pixels"] = max_pixels
-    pictures, path = _source(**options)
-    return run_build(run, pictures, recipe, path, quiet=quiet, as_json=as_json, **how)
+    images, path = _source(**options)
+    return run_build(run, images, recipe, path, quiet=quiet, as_json=as_json, **how)
 
 
 for _command in COMMANDS:

@@ -65,10 +65,10 @@ timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="A picture that takes longer in a worker is a failure.  [default: any time]",
+    help="An image that takes longer in a worker is a failure.  [default: any time]",
 )
 max_pixels_option = click.option(
-    "--max-pixels", type=click.IntRange(min=1), metavar="N", help="List larger pictures as failures.  [default: 2^28]"
+    "--max-pixels", type=click.IntRange(min=1), metavar="N", help="List larger images as failures.  [default: 2^28]"
 )
 running = stacked(
     click.option("--store", type=PATH, help="Store to write.  [default: $AUGCACHE_STORE, or SRC.augcache]"),

@@ -34,7 +34,7 @@ def show(what: str, *, quiet: bool = False, start: str = "starting") -> Iterator
 
 
 def waiting_text(counts: Progress) -> str:
-    """Say on which pictures the workers are, the longest first."""
+    """Say on which images the workers are, the longest first."""
     longest = sorted(counts.waiting, key=lambda entry: -entry[1])
     told = [f"{printable(name)} ({duration_text(seconds)})" for name, seconds in longest[:MOST_NAMES]]
     more = f" and {len(longest) - MOST_NAMES} more" if len(longest) > MOST_NAMES else ""

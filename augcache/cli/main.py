@@ -55,7 +55,7 @@ def _run() -> int:
         say(f"augcache: {error}")
         return ERROR
     except MemoryError:
-        say("augcache: not enough memory; close other programs, or work on fewer pictures at a time (--workers)")
+        say("augcache: not enough memory; close other programs, or work on fewer images at a time (--workers)")
         return ERROR
     except Exception as error:  # noqa: BLE001  # the boundary: whatever is left is a bug, and says so
         told = broken_import(error) or _of_the_system(error)

@@ -54,9 +54,9 @@ def failures(store: str, as_json: bool) -> int:
     return OK
 
 
-@click.command(short_help="Draw pictures of STORE on one sheet.")
+@click.command(short_help="Draw images of STORE on one sheet.")
 @store_argument
-@click.option("-o", "--output", type=PATH, default="sheet.png", show_default=True, help="Picture to write.")
+@click.option("-o", "--output", type=PATH, default="sheet.png", show_default=True, help="Image to write.")
 @click.option("--count", type=click.IntRange(1, 200), default=6, show_default=True, help="Rows.")
 @click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
 @click.option("--source", type=PATH, help="Folder of the originals.  [default: STORE without .augcache]")
@@ -73,7 +73,7 @@ def preview(store: str, output: str, count: int, recipe: str | None, source: str
 @store_argument
 @click.option("-o", "--output", type=PATH, default="report.html", show_default=True, help="Page to write.")
 @click.option(
-    "--count", type=click.IntRange(1, 20000), default=300, show_default=True, help="Pictures to draw; 10 KB each."
+    "--count", type=click.IntRange(1, 20000), default=300, show_default=True, help="Images to draw; 10 KB each."
 )
 @click.option("--recipe", help="Start of a recipe's digest, to show it alone.")
 @click.option("--source", type=PATH, help="Folder of the originals.  [default: STORE without .augcache]")
@@ -144,7 +144,7 @@ def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> 
     if result.corrupt:
         say(f"augcache: {result.corrupt} corrupt entries were left out; run the build again to make them anew")
     if result.clashes:
-        say(f"augcache: {result.clashes} names stand for another picture in {dst}, which keeps its own")
+        say(f"augcache: {result.clashes} names stand for another image in {dst}, which keeps its own")
     return SOME_FAILED if result.corrupt else OK
 
 
@@ -174,17 +174,17 @@ def compact_store(store: str, quiet: bool, as_json: bool) -> int:
     return OK
 
 
-@click.command("export", short_help="Write the pictures of STORE as files into DIR.")
+@click.command("export", short_help="Write the images of STORE as files into DIR.")
 @store_argument
 @click.argument("directory", metavar="DIR", type=PATH)
-@click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which picture.")
+@click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which image.")
 @click.option("--format", type=click.Choice(["png", "webdataset", "parquet"]), default="png", show_default=True)
 @click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
 @click.option("--source", type=PATH, help="Folder of the originals, for cutout.  [default: STORE without .augcache]")
 @quiet_option
 @json_option
-def export_pictures(store: str, directory: str, quiet: bool, as_json: bool, **options: Any) -> int:
-    """Write the pictures of STORE into DIR: PNG files with an index, WebDataset tar shards, or parquet files."""
+def export_images(store: str, directory: str, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Write the images of STORE into DIR: PNG files with an index, WebDataset tar shards, or parquet files."""
     check_opencv()
     from augcache.upkeep.export import export
 
@@ -201,5 +201,5 @@ COMMANDS = (
     merge_stores,
     prune_recipe,
     compact_store,
-    export_pictures,
+    export_images,
 )

@@ -36,7 +36,7 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
         # Both capsules own the memory, and must live until it is copied.
         capsules = image.__arrow_c_array__()
     except (AttributeError, ValueError, NotImplementedError):
-        return np.asarray(image)  # an older Pillow, or a picture that Pillow keeps in several blocks
+        return np.asarray(image)  # an older Pillow, or an image that Pillow keeps in several blocks
     array = ctypes.cast(_pointer(capsules[1], b"arrow_array"), ctypes.POINTER(_ArrowArray)).contents
     child = array.children[0].contents
     width, height = image.size

@@ -1,4 +1,4 @@
-"""Encoded pictures to RGB pixels, as a viewer shows them and as a plain loader reads them."""
+"""Encoded images to RGB pixels, as a viewer shows them and as a plain loader reads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from augcache.errors import SourceError, TooLargeError
 
 T = TypeVar("T")
-# Width and height of a picture to the least width and height at which it may be decoded.
+# Width and height of an image to the least width and height at which it may be decoded.
 Least = Callable[[int, int], tuple[float, float]]
 
 MAX_PIXELS = 1 << 28  # more than a photograph has
@@ -32,15 +32,15 @@ SUFFIXES = frozenset([
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 
-def looks_like_picture(head: bytes) -> bool:
+def looks_like_image(head: bytes) -> bool:
     """Tell from a file's first bytes whether a file without a suffix is worth decoding."""
     return head.startswith(_MAGIC)
 
 
 def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray]:
-    """Decode a picture twice over: as a viewer shows it, and as ``Image.open(f).convert("RGB")`` gives it.
+    """Decode an image twice over: as a viewer shows it, and as ``Image.open(f).convert("RGB")`` gives it.
 
-    They differ where a picture has an EXIF orientation, transparency (a viewer shows it over white) or 16 bits a
+    They differ where an image has an EXIF orientation, transparency (a viewer shows it over white) or 16 bits a
     channel; otherwise both are one and the same array.
 
     Parameters
@@ -48,7 +48,7 @@ def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
     data : bytes
         The encoded file. Of an animation the first frame is taken.
     max_pixels : int
-        A picture of more is refused before it is decoded.
+        An image of more is refused before it is decoded.
 
     Returns
     -------
@@ -58,10 +58,10 @@ def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
     Raises
     ------
     SourceError
-        If the bytes are no picture, are cut short or damaged, or hold too many pixels.
+        If the bytes are no image, are cut short or damaged, or hold too many pixels.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow warns of (odd EXIF, large pictures) it has still decoded
+        warnings.simplefilter("ignore")  # what Pillow warns of (odd EXIF, large images) it has still decoded
         image = _open(data, max_pixels)
         try:
             image = _load(image, data)
@@ -75,17 +75,17 @@ def decode_views(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarr
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """A picture with fewer pixels than it has.
+    """An image with fewer pixels than it has.
 
     Attributes
     ----------
     image : PIL image
         Of mode RGB. (To an array and back would be two copies.)
     region : tuple of float
-        Left, top, right, bottom of the picture in `image`: a picture of 1001 pixels, read at 1/8, ends in the middle
+        Left, top, right, bottom of the image in `image`: an image of 1001 pixels, read at 1/8, ends in the middle
         of a pixel.
     size : tuple of int
-        Width and height of the whole picture.
+        Width and height of the whole image.
     turn : int
         EXIF orientation that was applied, 1 to 8.
     """
@@ -102,16 +102,16 @@ class Reduced:
 
 
 def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> Reduced:
-    """Decode a picture as a viewer shows it, with fewer pixels where its format can: a JPEG at 1/2, 1/4 or 1/8.
+    """Decode an image as a viewer shows it, with fewer pixels where its format can: a JPEG at 1/2, 1/4 or 1/8.
 
     Parameters
     ----------
     data : bytes
         The encoded file. Of an animation the first frame is taken.
     least : callable
-        Width and height of the whole picture to the least width and height that are wanted.
+        Width and height of the whole image to the least width and height that are wanted.
     max_pixels : int
-        A picture of more is refused before it is decoded.
+        An image of more is refused before it is decoded.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def decode_small(data: bytes, least: Least, *, max_pixels: int = MAX_PIXELS) -> 
         except _PILLOW_ERRORS as error:
             raise SourceError(_reason(error)) from error
     width, height = _swap(turn, full)
-    # What the last pixels have beyond the picture is where the file's right and bottom are.
+    # What the last pixels have beyond the image is where the file's right and bottom are.
     left = seen.width - width / by if turn in (2, 3, 6, 7) else 0.0
     top = seen.height - height / by if turn in (3, 4, 7, 8) else 0.0
     return Reduced(seen, (left, top, left + width / by, top + height / by), (width, height), max(turn, turned))
@@ -163,7 +163,7 @@ def _turn_of_tiff(image: Image.Image) -> int:
 
 
 def stored_size(size: tuple[int, int], turn: int) -> tuple[int, int]:
-    """Width and height in the file of a picture of that size that is shown turned."""
+    """Width and height in the file of an image of that size that is shown turned."""
     return _swap(turn, size)
 
 
@@ -176,12 +176,12 @@ def turned(labels: np.ndarray, turn: int) -> np.ndarray:
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, int], int]:
-    """Width and height of a picture in its file, and its EXIF orientation, as far as that stands before the pixels.
+    """Width and height of an image in its file, and its EXIF orientation, as far as that stands before the pixels.
 
     Raises
     ------
     SourceError
-        If it is no picture.
+        If it is no image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -219,7 +219,7 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndar
     if labels.ndim == 3 and image.mode == "RGB" and (labels == labels[..., :1]).all():
         labels = labels[..., 0]
     if labels.ndim != 2 or labels.dtype.kind not in "bui":
-        raise SourceError(f"a picture of mode {image.mode}: a mask has one number a pixel")
+        raise SourceError(f"an image of mode {image.mode}: a mask has one number a pixel")
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= 255:
         raise SourceError(f"classes from {labels.min()} to {labels.max()}: a mask holds 0 to 255")
     return np.ascontiguousarray(labels, np.uint8), turn
@@ -271,7 +271,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = _open_any_size(data)
     except UnidentifiedImageError as error:
-        raise SourceError(f"not a picture that can be read{_hint(data)}") from error
+        raise SourceError(f"not an image that can be read{_hint(data)}") from error
     except _PILLOW_ERRORS as error:
         raise SourceError(_reason(error)) from error
     if image.width * image.height > max_pixels:
@@ -283,7 +283,7 @@ _pillow_limit = threading.Lock()
 
 
 def _open_any_size(data: bytes) -> Image.Image:
-    """Open a picture without Pillow's own limit, which belongs to the whole program; ours is checked right after."""
+    """Open an image without Pillow's own limit, which belongs to the whole program; ours is checked right after."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -322,7 +322,7 @@ def _seen(image: Image.Image) -> np.ndarray:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
         return _from_16_bits(np.asarray(image))
     if image.mode == "F":
-        raise ValueError("a floating-point picture has no fixed range; convert it to 8 bits first")
+        raise ValueError("a floating-point image has no fixed range; convert it to 8 bits first")
     if image.mode == "LAB":
         from PIL import ImageCms  # rarely needed
 
@@ -342,7 +342,7 @@ def _seen(image: Image.Image) -> np.ndarray:
 
 def _from_16_bits(values: np.ndarray) -> np.ndarray:
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise ValueError("a 32-bit picture has no fixed range; convert it to 8 bits first")
+        raise ValueError("a 32-bit image has no fixed range; convert it to 8 bits first")
     grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
@@ -351,7 +351,7 @@ _BEFORE = ", before they are turned into floats (ToTensor, ToDtype)"
 
 
 def as_pixels(image: Any) -> np.ndarray:
-    """Return the uint8 (H, W, 3) RGB pixels of a picture that is already in memory.
+    """Return the uint8 (H, W, 3) RGB pixels of an image that is already in memory.
 
     Parameters
     ----------
@@ -364,30 +364,30 @@ def as_pixels(image: Any) -> np.ndarray:
         If it is something else, such as floats or a batch.
     """
     if isinstance(image, Image.Image):
-        from augcache.images.arrow import rgb_pixels  # ctypes, for pictures in memory alone
+        from augcache.images.arrow import rgb_pixels  # ctypes, for images in memory alone
 
         if image.mode == "F":
-            raise SourceError(f"a picture of mode F, floats: give 8 bits a channel{_BEFORE}")
+            raise SourceError(f"an image of mode F, floats: give 8 bits a channel{_BEFORE}")
         return rgb_pixels(image if image.mode == "RGB" else image.convert("RGB"))
     tensor = not isinstance(image, np.ndarray) and hasattr(image, "detach") and hasattr(image, "numpy")
     array = image.detach().cpu().numpy() if tensor else image
     if isinstance(array, list | tuple):
-        raise SourceError(f"a {type(image).__name__} of {len(array)} is a batch: give one picture at a time")
+        raise SourceError(f"a {type(image).__name__} of {len(array)} is a batch: give one image at a time")
     if not isinstance(array, np.ndarray):
-        raise SourceError(f"a {type(image).__name__} is not a picture: give a PIL image, an array or a tensor")
+        raise SourceError(f"a {type(image).__name__} is not an image: give a PIL image, an array or a tensor")
     if array.dtype != np.uint8:
-        raise SourceError(f"a picture of dtype {array.dtype}: give uint8 pixels{_BEFORE}")
+        raise SourceError(f"an image of dtype {array.dtype}: give uint8 pixels{_BEFORE}")
     given, wanted = (
         (f"a tensor of shape {array.shape}", "(3, H, W)")
         if tensor
         else (f"an array of shape {array.shape}", "(H, W, 3)")
     )
     if array.ndim == 4:
-        raise SourceError(f"{given} is a batch: give one picture at a time")
+        raise SourceError(f"{given} is a batch: give one image at a time")
     if tensor and array.ndim == 3:
         array = array.transpose(1, 2, 0)
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
-        raise SourceError(f"{given} is not a picture: give {wanted}")
+        raise SourceError(f"{given} is not an image: give {wanted}")
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array

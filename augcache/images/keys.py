@@ -1,4 +1,4 @@
-"""The name of a picture: a hash of its pixels."""
+"""The name of an image: a hash of its pixels."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def content_key(image: np.ndarray) -> ContentKey:
     Parameters
     ----------
     image : ndarray
-        Decoded picture, usually uint8 (H, W, 3) RGB. Memory order does not matter: a C-ordered copy is
+        Decoded image, usually uint8 (H, W, 3) RGB. Memory order does not matter: a C-ordered copy is
         hashed where the array is not C-contiguous.
 
     Returns
     -------
     ContentKey
-        16 bytes, xxh3-128 of dtype, shape and C-order bytes. Not cryptographic: it tells pictures apart, it
-        does not resist somebody who wants two pictures to collide.
+        16 bytes, xxh3-128 of dtype, shape and C-order bytes. Not cryptographic: it tells images apart, it
+        does not resist somebody who wants two images to collide.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One picture of the page: its name, its numbers, and small pictures of what its record holds."""
+"""One image of the page: its name, its numbers, and small images of what its record holds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from augcache.images.keys import ContentKey
 from augcache.pages.preview import original_of
 from augcache.pages.survey import DAMAGED, Survey
 from augcache.records.html import SIDE, data_uri, is_drawable
-from augcache.sources.stored import is_picture
+from augcache.sources.stored import is_image
 from augcache.storage.manifest import Source
 from augcache.storage.store import Store
 from augcache.transforms.resize import pixels
 
-MOST_ARRAYS = 6  # of a record that is neither saliency nor a picture
+MOST_ARRAYS = 6  # of a record that is neither saliency nor an image
 
 
 def card(
@@ -45,15 +45,15 @@ def card(
 def _views(
     store: Store, key: ContentKey, record: Mapping[str, np.ndarray], name: str | None, folder: Path | None
 ) -> dict[str, Any]:
-    if is_picture(record):
+    if is_image(record):
         drawn = {"": pixels(record), "mask": record.get("mask")}
     else:
         original = original_of(store, key, name, folder)
         if is_saliency(record):
             return _saliency(record, original)
         drawn = {"original": original, **record}
-    pictures = [(title, data_uri(array)) for title, array in drawn.items() if array is not None and is_drawable(array)]
-    return {"pictures": pictures[:MOST_ARRAYS], "arrays": repr(record)}
+    images = [(title, data_uri(array)) for title, array in drawn.items() if array is not None and is_drawable(array)]
+    return {"images": images[:MOST_ARRAYS], "arrays": repr(record)}
 
 
 def is_saliency(record: Mapping[str, np.ndarray]) -> bool:
@@ -62,7 +62,7 @@ def is_saliency(record: Mapping[str, np.ndarray]) -> bool:
 
 
 def _saliency(record: Mapping[str, np.ndarray], original: np.ndarray | None) -> dict[str, Any]:
-    """Index map, palette, saliency and cut of a small picture; the page makes the views, in any colours, of them."""
+    """Index map, palette, saliency and cut of a small image; the page makes the views, in any colours, of them."""
     labels, palette = record["labels"], record["palette"]
     rows, columns = _places(labels.shape[0], labels.shape[1])
     small = labels[rows][:, columns]
@@ -91,7 +91,7 @@ def _saliency(record: Mapping[str, np.ndarray], original: np.ndarray | None) -> 
 
 
 def _places(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that a small picture keeps; without averages, for those of region numbers mean nothing."""
+    """Rows and columns that a small image keeps; without averages, for those of region numbers mean nothing."""
     scale = min(1.0, SIDE / max(height, width))
     kept = (max(1, round(height * scale)), max(1, round(width * scale)))
     return tuple(((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip(kept, (height, width), strict=True))  # type: ignore[return-value]  # two

@@ -28,7 +28,7 @@ def distributions(found: Survey, notes: Sequence[Run]) -> list[dict[str, Any]]:
         some.append(_bars("Salient area", found.areas, shares, f"median {np.median(found.areas):.0%}", "area"))
     if found.regions:
         middle = f"median {np.median(found.regions):.0f}"
-        some.append(_bars("Regions per picture", found.regions, _whole_steps(found.regions), middle, "regions"))
+        some.append(_bars("Regions per image", found.regions, _whole_steps(found.regions), middle, "regions"))
     pace = _pace(notes)
     if pace is not None:
         some.append(pace)
@@ -82,7 +82,7 @@ def _ms(milliseconds: float) -> str:
 
 
 def classes(store: Store, found: Survey) -> list[dict[str, Any]]:
-    """Return how many sources each class has: those that a recipe lists itself, or those of the decoded pictures."""
+    """Return how many sources each class has: those that a recipe lists itself, or those of the decoded images."""
     labels: Counter[str] = Counter(row.label for row in store.sources(found.recipe.digest))
     labels = labels or Counter(row.label for row in store.sources(DECODED))
     if len(labels) < 2:
@@ -91,6 +91,6 @@ def classes(store: Store, found: Survey) -> list[dict[str, Any]]:
         (name or "(none)", count, 0, 0) for name, count in labels.most_common(MOST_CLASSES)
     ]
     rest = sum(labels.values()) - sum(count for _, count, *_ in bars)
-    note = f"{len(labels)} classes" + (f"; {rest:,} pictures are of others" if rest else "")
+    note = f"{len(labels)} classes" + (f"; {rest:,} images are of others" if rest else "")
     ends = (bars[0][0], bars[-1][0])
-    return [{"title": "Pictures per class", "note": note, "field": None, "bars": bars, "ends": ends}]
+    return [{"title": "Images per class", "note": note, "field": None, "bars": bars, "ends": ends}]

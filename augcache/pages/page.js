@@ -68,20 +68,20 @@ async function prepare(card) {
 async function cutOut(card) {  // what is outside the cut is dimmed
   const element = flat(card, card.colours), context = element.getContext("2d");
   if (card.original) {
-    const picture = new Image();
-    picture.src = card.original;
-    await picture.decode();
-    context.drawImage(picture, 0, 0, card.columns, card.rows);
+    const image = new Image();
+    image.src = card.original;
+    await image.decode();
+    context.drawImage(image, 0, 0, card.columns, card.rows);
   }
   context.drawImage(canvas(card, (i) => [255, 255, 255, card.mask[i] ? 0 : 190]), 0, 0);
   return element;
 }
 
-function figure(picture, caption) {
+function figure(image, caption) {
   const element = make("figure");
-  picture.setAttribute("role", "img");
-  picture.setAttribute("aria-label", caption || "picture");
-  element.append(picture);
+  image.setAttribute("role", "img");
+  image.setAttribute("aria-label", caption || "image");
+  element.append(image);
   if (caption) element.append(make("figcaption", caption));
   return element;
 }
@@ -115,7 +115,7 @@ async function drawn(card) {
   if (!card.reason) {
     const tiles = make("div", undefined, "tiles");
     if (card.labels) tiles.append(...(await saliencyTiles(card)));
-    for (const [title, uri] of card.pictures || []) tiles.append(figure(image(uri), title));
+    for (const [title, uri] of card.images || []) tiles.append(figure(image(uri), title));
     element.append(tiles);
   }
   element.append(make("p", card.name));
@@ -187,7 +187,7 @@ function narrow(field, low, high) {
   by(`${field}-to`).value = to;
   state.page = 0;
   show();
-  by("pictures").scrollIntoView();
+  by("images").scrollIntoView();
 }
 
 function table(rows, heads) {

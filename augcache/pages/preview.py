@@ -1,4 +1,4 @@
-"""A contact sheet of a store: one row a picture, from the original to its re-coloured views; or a grid of copies."""
+"""A contact sheet of a store: one row an image, from the original to its re-coloured views; or a grid of copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from augcache.images.keys import ContentKey, content_key
 from augcache.recipe import Recipe
 from augcache.records.html import thin
 from augcache.sources import read_regular
-from augcache.sources.stored import is_picture, lists_pictures
+from augcache.sources.stored import is_image, lists_images
 from augcache.storage.choose_recipe import choose
 from augcache.storage.store import Store
 from augcache.storage.store_path import source_folder
@@ -47,14 +47,14 @@ def write_sheet(
     recipe: str | None = None,
     source: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Draw pictures spread evenly over a store's manifest, and write the sheet.
+    """Draw images spread evenly over a store's manifest, and write the sheet.
 
     Parameters
     ----------
     store : path-like or Store
         With saliency records, resized copies or video frames.
     output : path-like
-        Picture to write; its suffix says the format.
+        Image to write; its suffix says the format.
     count : int
         Rows; a row of copies or frames has eight of them.
     recipe : str, optional
@@ -85,7 +85,7 @@ def write_sheet(
         store,
         recipe,
         lambda each: gives(store, each, (*kinds, "segments")[0]),
-        "pictures or segments (augcache report shows any record)",
+        "images or segments (augcache report shows any record)",
     )
     if gives(store, chosen, "segments"):
         folder = Path(source) if source is not None else source_folder(store.path)
@@ -109,7 +109,7 @@ def _format(output: str | os.PathLike[str]) -> str:
         return "PNG"
     form = Image.registered_extensions().get(suffix, "")
     if form not in Image.SAVE:
-        raise StoreError(f"{output}: no picture format has the suffix {suffix!r}; give a name such as sheet.png")
+        raise StoreError(f"{output}: no image format has the suffix {suffix!r}; give a name such as sheet.png")
     return form
 
 
@@ -119,7 +119,7 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def _table(store: Store, recipe: Recipe, count: int, folder: Path | None) -> Image.Image:
-    """One row a picture, a column a view."""
+    """One row an image, a column a view."""
     listing = from_manifest(store, recipe)
     strips = []
     for number in _spread(len(listing.names), count):
@@ -167,54 +167,54 @@ def original_of(store: Store, key: ContentKey, name: str | None, folder: Path | 
     """Find an original: in the store as a frame or copy, or in its folder; None where it is not at hand."""
     for recipe in store.recipes():
         record = store.get(recipe, key)
-        if record is not None and is_picture(record) and lists_pictures(store, recipe):
-            picture = pixels(record)
-            return picture if picture.ndim == 3 and picture.dtype == np.uint8 else None
+        if record is not None and is_image(record) and lists_images(store, recipe):
+            image = pixels(record)
+            return image if image.ndim == 3 and image.dtype == np.uint8 else None
     if folder is None or name is None:
         return None
     try:
-        picture = decode_views(read_regular(folder / name))[0]
+        image = decode_views(read_regular(folder / name))[0]
     except AugcacheError:
         return None  # shown as missing; a preview needs no originals
-    return picture if content_key(picture) == key else None  # the file is another one by now
+    return image if content_key(image) == key else None  # the file is another one by now
 
 
 def _strip(number: int, name: str, record: Mapping[str, np.ndarray], original: np.ndarray | None) -> Image.Image:
     """One row of the sheet."""
     caption = _caption(name, record)
     if original is not None and original.shape[:2] != record["labels"].shape:
-        raise CorruptError(f"record: its labels are of {record['labels'].shape}, its picture of {original.shape[:2]}")
+        raise CorruptError(f"record: its labels are of {record['labels'].shape}, its image of {original.shape[:2]}")
     original = None if original is None else thin(original)
     thinned = {name: thin(record[name]) for name in ("labels", "cut") if name in record}
     record = {**record, **thinned}
     palette = record["palette"]
     flat = segments(record["labels"], palette)
-    pictures = [original, None, flat, None]
+    images = [original, None, flat, None]
     if "region_saliency" in record:
-        pictures[1] = render(record, "saliency")
+        images[1] = render(record, "saliency")
     if "cut" in record:
-        pictures[3] = _outlined(flat if original is None else original, record["cut"])
+        images[3] = _outlined(flat if original is None else original, record["cut"])
     for seed in range(3):
         jitter, generator = Jitter(), np.random.default_rng([seed, number])
-        pictures.append(segments(record["labels"], jitter(palette, generator.random(jitter.draws(len(palette))))))
+        images.append(segments(record["labels"], jitter(palette, generator.random(jitter.draws(len(palette))))))
     width, height = _fit(flat)
     strip = Image.new("RGB", (_WIDTH, height + _CAPTION), _PAPER)
     draw = ImageDraw.Draw(strip)
-    for column, picture in enumerate(pictures):
-        if picture is None:
+    for column, image in enumerate(images):
+        if image is None:
             draw.rectangle((_x(column), 0, _x(column) + width - 1, height - 1), outline=(220, 220, 224))
             draw.text((_x(column) + 12, height // 2 - 8), "not at hand", fill=_PALE, font=_font(13))
         else:
-            method = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_NEAREST
-            tile = cv2.resize(picture, (width, height), interpolation=method)
+            method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_NEAREST
+            tile = cv2.resize(image, (width, height), interpolation=method)
             strip.paste(Image.fromarray(np.asarray(tile)), (_x(column), 0))
     draw.text((_x(0), height + 4), caption, fill=_PALE, font=_font(13))
     return strip
 
 
-def _fit(picture: np.ndarray) -> tuple[int, int]:
-    """Width and height of a picture in its tile."""
-    height, width = picture.shape[:2]
+def _fit(image: np.ndarray) -> tuple[int, int]:
+    """Width and height of an image in its tile."""
+    height, width = image.shape[:2]
     scale = min(_TILE[0] / width, _TILE[1] / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -230,10 +230,10 @@ def _caption(name: str, record: Mapping[str, np.ndarray]) -> str:
     return "   ".join(parts)
 
 
-def _outlined(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Dim what is outside the cut, and draw its outline."""
-    dim = (picture * 0.35 + 160 * 0.65).astype(np.uint8)
-    out = np.where(mask[:, :, None], picture, dim)
+    dim = (image * 0.35 + 160 * 0.65).astype(np.uint8)
+    out = np.where(mask[:, :, None], image, dim)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(mask.shape) / 160))
     return np.asarray(cv2.drawContours(np.ascontiguousarray(out), contours, -1, _OUTLINE, thickness))

@@ -30,7 +30,7 @@ from augcache.whole_file import write_whole
 
 __all__ = ["write_report"]
 
-COUNT = 300  # pictures drawn, of all recipes together: a page of some megabytes, whatever the store holds
+COUNT = 300  # images drawn, of all recipes together: a page of some megabytes, whatever the store holds
 MOST_FAILURES = 1000  # listed
 
 
@@ -53,13 +53,13 @@ def write_report(
     output : path-like
         File to write.
     count : int
-        Pictures to draw, shared out among the recipes; about 10 KB each. Where a recipe has more, those that are drawn
+        Images to draw, shared out among the recipes; about 10 KB each. Where a recipe has more, those that are drawn
         are chosen by content key, which is as good as at random, a quarter of them at least from each status.
         Totals and distributions are over all records, whatever `count` says.
     recipe : str, optional
         Start of a recipe's digest, to show it alone.
     source : path-like, optional
-        Folder of the originals; default the store's name without ``.augcache``. Pictures that are not there are shown
+        Folder of the originals; default the store's name without ``.augcache``. Images that are not there are shown
         without their original.
     progress : callable, optional
         Called with a `Progress`, which counts records.
@@ -76,7 +76,7 @@ def write_report(
 
     Examples
     --------
-    >>> write_report("pictures.augcache", "report.html")
+    >>> write_report("images.augcache", "report.html")
     'report.html'
     """
     store = store if isinstance(store, Store) else Store(store)

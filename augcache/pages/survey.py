@@ -30,7 +30,7 @@ class Survey:
     statuses : dict of str to int
         How many of each status; "ok" where a transform gives none.
     areas, regions, sizes : list of float, int, int
-        Share of the picture that is salient, number of regions, bytes; of each record that has such.
+        Share of the image that is salient, number of regions, bytes; of each record that has such.
     shown : dict of ContentKey to str
         The records to draw, with their status.
     """

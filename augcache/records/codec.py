@@ -273,7 +273,7 @@ class StoredRecord(Mapping[str, np.ndarray]):
         return f"StoredRecord({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        """Draw the arrays that are pictures, for a notebook."""
+        """Draw the arrays that are images, for a notebook."""
         return record_html(self)
 
 

@@ -27,7 +27,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def record_html(record: Mapping[str, np.ndarray]) -> str:
-    """Draw a record: its segments and saliency, its picture, its masks; then a table of all its arrays."""
+    """Draw a record: its segments and saliency, its image, its masks; then a table of all its arrays."""
     drawn: dict[str, np.ndarray] = {}
     for title, values in (("segments", "palette"), ("saliency", "region_saliency")):
         if "labels" in record and values in record:
@@ -52,7 +52,7 @@ def _decoded(data: np.ndarray) -> dict[str, np.ndarray]:
 
     try:
         image = Image.open(io.BytesIO(data.tobytes()), formats=("WEBP", "JPEG"))
-        return {"picture": np.asarray(image.convert("RGB"))}
+        return {"image": np.asarray(image.convert("RGB"))}
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return {}  # the table tells of its bytes
 
@@ -62,7 +62,7 @@ def _told(array: np.ndarray) -> str:
 
 
 def is_drawable(array: np.ndarray) -> bool:
-    """Whether an array has the shape of a picture."""
+    """Whether an array has the shape of an image."""
     planes = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
     return planes and array.dtype.kind in "buif" and array.size > 0 and min(array.shape[:2]) > 1
 
@@ -73,7 +73,7 @@ def thin(array: np.ndarray) -> np.ndarray:
     return array[::rows, ::columns]
 
 
-def as_picture(array: np.ndarray) -> np.ndarray:
+def as_image(array: np.ndarray) -> np.ndarray:
     """Return uint8 (H, W, 3): colours as they are, else grey from the least value, black, to the greatest, white."""
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
         return array
@@ -85,14 +85,14 @@ def as_picture(array: np.ndarray) -> np.ndarray:
 
 
 def data_uri(array: np.ndarray, side: int = SIDE, size: tuple[int, int] | None = None) -> str:
-    """Return a small WebP picture of an array as a data URI, of a given width and height or of at most `side`."""
+    """Return a small WebP image of an array as a data URI, of a given width and height or of at most `side`."""
     from PIL import Image  # only where something is drawn
 
-    picture = as_picture(array)
+    image = as_image(array)
     if size is None:
-        scale = min(1.0, side / max(picture.shape[:2]))
-        size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
-    small = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        scale = min(1.0, side / max(image.shape[:2]))
+        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     out = io.BytesIO()
     small.save(out, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

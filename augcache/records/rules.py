@@ -13,11 +13,11 @@ import numpy as np
 
 from augcache.errors import CorruptError
 
-MOST_BYTES = 1 << 30  # of all arrays of a record together, decoded: a picture of 16384 x 16384 with its mask
+MOST_BYTES = 1 << 30  # of all arrays of a record together, decoded: an image of 16384 x 16384 with its mask
 # A small file must not make much memory: beyond so many decoded bytes, a record has at least a 1024th of them.
 FREE_BYTES = 1 << 27
 MOST_RATIO = 1 << 10
-MOST_PIXELS = 178_956_970  # of an index map: no larger picture is decoded, see `images.MAX_PIXELS`
+MOST_PIXELS = 178_956_970  # of an index map: no larger image is decoded, see `images.MAX_PIXELS`
 MOST_REGIONS = 1 << 16
 
 # dtype codes; fixed, since they are in every record
@@ -85,7 +85,7 @@ def is_bomb(size: int, stored: int) -> bool:
 def _check_saliency(headers: Mapping[str, Header]) -> None:
     labels, palette, saliency = headers["labels"], headers.get("palette"), headers.get("region_saliency")
     if labels[0] not in (UINT8, UINT16) or labels[2] != 2 or not 0 < labels[4] * labels[5] <= MOST_PIXELS:
-        raise _unfit(headers, "labels", "uint8 or uint16 (H, W), of no more pixels than a picture may have")
+        raise _unfit(headers, "labels", "uint8 or uint16 (H, W), of no more pixels than an image may have")
     if palette is not None and (palette[:3:2] != (UINT8, 2) or palette[5] != 3 or not 0 < palette[4] <= MOST_REGIONS):
         raise _unfit(headers, "palette", "uint8 (K, 3)")
     if "cut" in headers and (headers["cut"][0] != BOOL or headers["cut"][4:] != labels[4:]):
@@ -134,9 +134,9 @@ def check_encoded(data: np.ndarray) -> None:
         is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
         size = _webp_size(head) if is_webp else _jpeg_size(memoryview(data))
     if size is None:
-        raise CorruptError("record: its encoded picture is no WebP or JPEG file")
+        raise CorruptError("record: its encoded image is no WebP or JPEG file")
     if 3 * math.prod(size) > MOST_BYTES or is_bomb(3 * math.prod(size), len(data)):
-        raise CorruptError(f"record: an encoded picture of {len(data)} bytes claims {size[0]} x {size[1]} pixels")
+        raise CorruptError(f"record: an encoded image of {len(data)} bytes claims {size[0]} x {size[1]} pixels")
 
 
 def _webp_size(head: bytes) -> tuple[int, int] | None:

@@ -1,9 +1,9 @@
-"""Where pictures come from: folders, lists, annotated and packed data sets; each picture becomes an `Item`."""
+"""Where images come from: folders, lists, annotated and packed datasets; each image becomes an `Item`."""
 
 from augcache.sources.annotations import Annotated
 from augcache.sources.dataset import MadeDataset, MapDataset
 from augcache.sources.folder import Folder, walk
-from augcache.sources.items import ArrayItem, BrokenItem, FileItem, Item, Pictures, Small, Views
+from augcache.sources.items import ArrayItem, BrokenItem, FileItem, Images, Item, Small, Views
 from augcache.sources.list_file import ListFile
 from augcache.sources.masks import Masked
 from augcache.sources.opening import open_source
@@ -18,13 +18,13 @@ __all__ = [
     "BrokenItem",
     "FileItem",
     "Folder",
+    "Images",
     "Item",
     "ListFile",
     "MadeDataset",
     "MapDataset",
     "Masked",
     "Packed",
-    "Pictures",
     "Sharded",
     "Small",
     "Views",

@@ -11,15 +11,15 @@ from typing import Any
 from augcache.errors import SourceError
 from augcache.paths import is_folder
 from augcache.sources.folder import Folder
-from augcache.sources.items import BrokenItem, FileItem, Pictures
+from augcache.sources.items import BrokenItem, FileItem, Images
 from augcache.sources.json_stream import members
 from augcache.sources.remote import root_of
 
 _TRIED = 200
 
 
-class Annotated(Pictures):
-    """The pictures that an annotation file lists, with the name of their category as label, sorted by name.
+class Annotated(Images):
+    """The images that an annotation file lists, with the name of their category as label, sorted by name.
 
     Parameters
     ----------
@@ -38,22 +38,22 @@ class Annotated(Pictures):
 
     Notes
     -----
-    A picture with several kept categories, as in COCO, has their names as its label, sorted and joined by commas.
-    Without `keep`, pictures without annotations are included, and have no label.
+    An image with several kept categories, as in COCO, has their names as its label, sorted and joined by commas.
+    Without `keep`, images without annotations are included, and have no label.
     """
 
     def __init__(self, root: str | os.PathLike[str], file: str | os.PathLike[str], keep: Sequence[str] = ()) -> None:
         self.root, self.file = root_of(root), Path(file)
         if isinstance(self.root, Path) and not is_folder(self.root, SourceError):
-            raise SourceError(f"{self.root}: no such folder; give the folder that the pictures of {self.file} are in")
-        # What a bucket holds is asked for once and not for each picture.
+            raise SourceError(f"{self.root}: no such folder; give the folder that the images of {self.file} are in")
+        # What a bucket holds is asked for once and not for each image.
         there = Folder(root) if isinstance(self.root, str) else ()
         self._there = {item.name: item for item in there if not isinstance(item, BrokenItem)}
         content = _read(self.file)
         kept = keep_categories(content.categories, keep, self.file)
         self._listed = sorted(_labelled(content, kept, everything=not keep), key=lambda entry: os.fsencode(entry[0]))
         if not self._listed:
-            raise SourceError(f"{self.file}: no picture has a category with {' and '.join(keep)}")
+            raise SourceError(f"{self.file}: no image has a category with {' and '.join(keep)}")
         self._check_folder()
 
     def _check_folder(self) -> None:
@@ -62,7 +62,7 @@ class Annotated(Pictures):
         names = (name for entries in (self._listed[::step], self._listed) for name, _ in entries)
         if not any(map(self._exists, names)):
             raise SourceError(
-                f"{self.root}: none of the pictures of {self.file} is here, such as {self._listed[0][0]!r}; "
+                f"{self.root}: none of the images of {self.file} is here, such as {self._listed[0][0]!r}; "
                 "give the folder that these paths start from"
             )
 

@@ -1,4 +1,4 @@
-"""Map-style data sets, such as torchvision's: at hand in this process, or made in each worker."""
+"""Map-style datasets, such as torchvision's: at hand in this process, or made in each worker."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 
 from augcache.errors import SourceError
 from augcache.images.decode import MAX_PIXELS, as_pixels
-from augcache.sources.items import ArrayItem, Item, Pictures, Views, check_size
+from augcache.sources.items import ArrayItem, Images, Item, Views, check_size
 from augcache.user_code import call, not_to_stdout
 
 
-class MapDataset(Pictures):
-    """The pictures of a map-style data set: ``dataset[i]`` is a picture, or a tuple that starts with one.
+class MapDataset(Images):
+    """The images of a map-style dataset: ``dataset[i]`` is an image, or a tuple that starts with one.
 
     Parameters
     ----------
     dataset : object
-        With ``__len__`` and ``__getitem__``, such as a torchvision data set without a transform, or a list of arrays.
+        With ``__len__`` and ``__getitem__``, such as a torchvision dataset without a transform, or a list of arrays.
 
     Notes
     -----
@@ -40,22 +40,22 @@ class MapDataset(Pictures):
         return self.some(lambda _: True)
 
     def names(self) -> Iterator[str]:
-        """Names; no picture is loaded."""
+        """Names; no image is loaded."""
         return (f"{index:09d}" for index in range(len(self.dataset)))
 
     def some(self, wanted: Callable[[str], bool]) -> Iterator[Item]:
         """Items of the wanted names; no other is loaded."""
         for index, name in enumerate(self.names()):
             if wanted(name):
-                image, label = picture_and_label(self.dataset, index)
+                image, label = image_and_label(self.dataset, index)
                 yield ArrayItem(name, label, image=image)
 
     def __repr__(self) -> str:
         return f"MapDataset({type(self.dataset).__name__})"
 
 
-class MadeDataset(Pictures):
-    """The pictures of a data set that a function makes, here for its length and in each worker for its pictures.
+class MadeDataset(Images):
+    """The images of a dataset that a function makes, here for its length and in each worker for its images.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class MadeDataset(Pictures):
     Raises
     ------
     SourceError
-        If there is no such function, or it makes no data set.
+        If there is no such function, or it makes no dataset.
     """
 
     def __init__(self, factory: str) -> None:
@@ -85,14 +85,14 @@ class MadeDataset(Pictures):
 
 @dataclass(frozen=True, slots=True)
 class MadeItem(Item):
-    """A picture that a worker takes from its own copy of the data set."""
+    """An image that a worker takes from its own copy of the dataset."""
 
     factory: str = ""
     index: int = 0
 
     def load(self, max_pixels: int = MAX_PIXELS) -> Views:
         """Take the pixels."""
-        image, label = picture_and_label(make(self.factory), self.index)
+        image, label = image_and_label(make(self.factory), self.index)
         pixels = as_pixels(image)
         check_size(pixels, max_pixels)
         return Views(pixels, pixels, bytes(16), label)
@@ -102,15 +102,15 @@ class MadeItem(Item):
 def make(factory: str) -> Any:
     """Call a factory, once in a process."""
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", factory):
-        raise SourceError(f"data set {factory!r}: give package.module:function")
+        raise SourceError(f"dataset {factory!r}: give package.module:function")
     module, _, name = factory.partition(":")
     try:
         with not_to_stdout():
-            function = getattr(call(SourceError, f"data set {factory!r}: its module", _import, factory, module), name)
+            function = getattr(call(SourceError, f"dataset {factory!r}: its module", _import, factory, module), name)
     except AttributeError as error:
-        raise SourceError(f"data set {factory!r}: module {module!r} has no {name!r}") from error
+        raise SourceError(f"dataset {factory!r}: module {module!r} has no {name!r}") from error
     with not_to_stdout():
-        dataset = call(SourceError, f"data set {factory!r}", function)
+        dataset = call(SourceError, f"dataset {factory!r}", function)
     _check(dataset)
     return dataset
 
@@ -119,20 +119,20 @@ def _import(factory: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise SourceError(f"data set {factory!r}: there is no module {error.name!r}; check PYTHONPATH") from error
+        raise SourceError(f"dataset {factory!r}: there is no module {error.name!r}; check PYTHONPATH") from error
 
 
 def _check(dataset: Any) -> None:
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise SourceError(
-            f"a {type(dataset).__name__} is no source of pictures: give a folder, or a data set with "
+            f"a {type(dataset).__name__} is no source of images: give a folder, or a dataset with "
             "__len__ and __getitem__"
         )
 
 
-def picture_and_label(dataset: Any, index: int) -> tuple[Any, str]:
-    """Picture and class name of an item; the name is empty where there is none."""
-    item = call(SourceError, "the data set", operator.getitem, dataset, index)
+def image_and_label(dataset: Any, index: int) -> tuple[Any, str]:
+    """Image and class name of an item; the name is empty where there is none."""
+    item = call(SourceError, "the dataset", operator.getitem, dataset, index)
     if not isinstance(item, tuple | list):
         return item, ""
     if len(item) < 2:

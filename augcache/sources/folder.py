@@ -1,4 +1,4 @@
-"""Folders of pictures, on this machine or by URL."""
+"""Folders of images, on this machine or by URL."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from augcache.errors import SourceError
-from augcache.images.decode import SUFFIXES, looks_like_picture
+from augcache.images.decode import SUFFIXES, looks_like_image
 from augcache.paths import is_folder, is_there
-from augcache.sources.items import BrokenItem, FileItem, Pictures
+from augcache.sources.items import BrokenItem, FileItem, Images
 from augcache.sources.regular import open_regular
 from augcache.sources.remote import File, root_of, walk_url
 
 
-class Folder(Pictures):
-    """Every picture under a folder, sorted by name; the label is the first-level subfolder.
+class Folder(Images):
+    """Every image under a folder, sorted by name; the label is the first-level subfolder.
 
     Files count by their suffix, files without one by their first bytes. Hidden files and stores are passed over;
     links to folders are followed, each folder once. A subfolder that cannot be listed is a `BrokenItem`.
@@ -37,15 +37,13 @@ class Folder(Pictures):
         self.root = root_of(root)
         self._files: list[FileItem | BrokenItem] = [
             BrokenItem(file.name, file.label, reason=file.reason) if file.reason else FileItem(*file[:5])
-            for file in walk(self.root, _is_picture)
+            for file in walk(self.root, _is_image)
         ]
         if not any(isinstance(file, FileItem) for file in self._files):
             for broken in self.broken:
-                raise SourceError(
-                    f"{self.root}: no pictures in what can be listed of it; {broken.name} {broken.reason}"
-                )
+                raise SourceError(f"{self.root}: no images in what can be listed of it; {broken.name} {broken.reason}")
             raise SourceError(
-                f"{self.root}: no pictures in this folder or below it (files named .jpg, .png ...); "
+                f"{self.root}: no images in this folder or below it (files named .jpg, .png ...); "
                 "of videos, take frames first: augcache extract-frames"
             )
 
@@ -135,11 +133,11 @@ def _broken(name: str, reason: str) -> File:
     return File(name, name.split("/", 1)[0], 0, 0, "", reason)
 
 
-def _is_picture(name: str, head: Head) -> bool:
+def _is_image(name: str, head: Head) -> bool:
     suffix = os.path.splitext(name)[1].lower()
     if suffix in SUFFIXES:
         return True
-    return not suffix and looks_like_picture(head())
+    return not suffix and looks_like_image(head())
 
 
 def _head(entry: os.DirEntry[str]) -> bytes:
@@ -147,7 +145,7 @@ def _head(entry: os.DirEntry[str]) -> bytes:
         with open_regular(entry.path) as file:
             return file.read(16)
     except (OSError, SourceError):
-        return b""  # unreadable and nameless: nothing says that it is a picture
+        return b""  # unreadable and nameless: nothing says that it is an image
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:

@@ -1,4 +1,4 @@
-"""One picture of a source, before it is read."""
+"""One image of a source, before it is read."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Small:
 
     Attributes
     ----------
-    picture : Reduced
+    image : Reduced
         As a viewer shows it.
     mask : ndarray or None
-        uint8 (H, W): a class of each pixel of the whole picture.
+        uint8 (H, W): a class of each pixel of the whole image.
     """
 
-    picture: Reduced
+    image: Reduced
     digest: bytes
     label: str = ""
     mask: np.ndarray | None = None
@@ -58,7 +58,7 @@ class Small:
 
 @dataclass(frozen=True, slots=True)
 class Item(ABC):
-    """One picture of a source, small enough to send to a worker, which loads it.
+    """One image of a source, small enough to send to a worker, which loads it.
 
     Attributes
     ----------
@@ -80,10 +80,10 @@ class Item(ABC):
 
     @abstractmethod
     def load(self, max_pixels: int = MAX_PIXELS) -> Views:
-        """Read and decode the picture; raises `SourceError`, for one of more pixels `TooLargeError`."""
+        """Read and decode the image; raises `SourceError`, for one of more pixels `TooLargeError`."""
 
     def load_small(self, least: Least, max_pixels: int) -> Small:  # noqa: ARG002  # for those that can
-        """Read the picture as a viewer shows it, with fewer pixels where its format can; see `images.decode_small`."""
+        """Read the image as a viewer shows it, with fewer pixels where its format can; see `images.decode_small`."""
         views = self.load(max_pixels)
         height, width = views.seen.shape[:2]
         return Small(
@@ -93,7 +93,7 @@ class Item(ABC):
 
 @dataclass(frozen=True, slots=True)
 class FileItem(Item):
-    """A picture in a file; `path` may be a URL."""
+    """An image in a file; `path` may be a URL."""
 
     path: str = ""
 
@@ -129,7 +129,7 @@ class BrokenItem(Item):
 
 @dataclass(frozen=True, slots=True)
 class ArrayItem(Item):
-    """A picture that is in memory, and travels to the worker as it is."""
+    """An image that is in memory, and travels to the worker as it is."""
 
     image: Any = None
 
@@ -141,13 +141,13 @@ class ArrayItem(Item):
 
 
 def check_size(pixels: np.ndarray, most: int) -> None:
-    """Raise `TooLargeError` for a picture in memory of more pixels."""
+    """Raise `TooLargeError` for an image in memory of more pixels."""
     height, width = pixels.shape[:2]
     if width * height > most:
         raise TooLargeError(width, height, most)
 
 
-class Pictures(ABC):
+class Images(ABC):
     """A source: a number of items, in an order that is the same on every run."""
 
     @abstractmethod

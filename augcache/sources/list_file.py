@@ -12,7 +12,7 @@ from typing import TextIO
 
 from augcache.errors import SourceError
 from augcache.sources.annotations import file_item, is_there
-from augcache.sources.items import FileItem, Pictures
+from augcache.sources.items import FileItem, Images
 from augcache.sources.regular import open_regular
 
 SUFFIXES = (".txt", ".lst", ".csv", ".tsv")
@@ -20,8 +20,8 @@ _LONGEST_LINE = 1 << 16
 _HEADERS = ("path", "file", "filename", "file_name", "image")
 
 
-class ListFile(Pictures):
-    """The pictures that a text file lists, sorted by name.
+class ListFile(Images):
+    """The images that a text file lists, sorted by name.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class ListFile(Pictures):
     Raises
     ------
     SourceError
-        If the file cannot be read, is empty, names nothing that is there, or gives a picture two labels.
+        If the file cannot be read, is empty, names nothing that is there, or gives an image two labels.
     """
 
     def __init__(self, file: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> None:
@@ -78,7 +78,7 @@ class ListFile(Pictures):
         except OSError as error:
             raise SourceError(f"{self.file}: cannot be read ({error.strerror})") from error
         except (csv.Error, ValueError) as error:
-            raise SourceError(f"{self.file}: not a list of pictures ({error})") from error
+            raise SourceError(f"{self.file}: not a list of images ({error})") from error
 
     def _split(self, line: str) -> tuple[str, str]:
         name, _, label = (part.strip() for part in line.replace("\t", " ").rpartition(" "))

@@ -1,4 +1,4 @@
-"""Pictures with label images of the same names beside them."""
+"""Images with label images of the same names beside them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import xxhash
 from augcache.errors import SourceError
 from augcache.images.decode import Least, Reduced, decode_labels, read_header, stored_size, turned
 from augcache.sources.folder import Folder
-from augcache.sources.items import BrokenItem, FileItem, Pictures, Small
+from augcache.sources.items import BrokenItem, FileItem, Images, Small
 from augcache.sources.regular import open_regular
 from augcache.sources.remote import is_url
 
-# What masks are of, where an EXIF orientation turns the pictures: of the pixels as stored, as shown, or not known.
+# What masks are of, where an EXIF orientation turns the images: of the pixels as stored, as shown, or not known.
 STORED, SHOWN, UNKNOWN, BOTH = "stored", "shown", "", "both"
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedItem(FileItem):
-    """A picture and its mask; `size` and `mtime_ns` stand for both, so that a change of either is noticed."""
+    """An image and its mask; `size` and `mtime_ns` stand for both, so that a change of either is noticed."""
 
     mask: str = ""
     orientation: str = UNKNOWN
     """What masks are of that do not show it by their size."""
 
     def load_small(self, least: Least, max_pixels: int) -> Small:
-        """Read both files; the mask is turned as the picture is."""
+        """Read both files; the mask is turned as the image is."""
         if not self.mask:
             raise SourceError("there is no mask of its name; see --masks")
         small = super(MaskedItem, self).load_small(least, max_pixels)
@@ -40,20 +40,20 @@ class MaskedItem(FileItem):
             labels, turn = decode_labels(data, max_pixels=max_pixels)
         except SourceError as error:
             raise SourceError(f"its mask {self.mask}: {error}") from error
-        mask = self._upright(labels, turn, small.picture)
+        mask = self._upright(labels, turn, small.image)
         digest = xxhash.xxh3_128_digest(small.digest + xxhash.xxh3_128_digest(data))
-        return Small(small.picture, digest, small.label, mask)
+        return Small(small.image, digest, small.label, mask)
 
-    def _upright(self, labels: np.ndarray, turn: int, picture: Reduced) -> np.ndarray:
-        """Turn the mask as its picture, where it does not lie so already."""
+    def _upright(self, labels: np.ndarray, turn: int, image: Reduced) -> np.ndarray:
+        """Turn the mask as its image, where it does not lie so already."""
         height, width = labels.shape
-        shown, stored = picture.size, stored_size(picture.size, picture.turn)
+        shown, stored = image.size, stored_size(image.size, image.turn)
         possible = [SHOWN] * (shown == (width, height))
-        if turn == 1 != picture.turn:  # one that asks to be turned itself is as shown
+        if turn == 1 != image.turn:  # one that asks to be turned itself is as shown
             possible += [STORED] * (stored == (width, height))
         if not possible:
             raise SourceError(
-                f"its mask {self.mask} is {width} x {height}, the picture {shown[0]} x {shown[1]}"
+                f"its mask {self.mask} is {width} x {height}, the image {shown[0]} x {shown[1]}"
                 + (f" (stored as {stored[0]} x {stored[1]})" if stored != shown else "")
             )
         found = possible[0] if len(possible) == 1 else self.orientation
@@ -62,36 +62,36 @@ class MaskedItem(FileItem):
                 "of others of this source the size shows both" if found == BOTH else "no other of this source shows it"
             )
             raise SourceError(
-                f"its EXIF orientation {picture.turn} turns the picture, and its mask {self.mask} may be of the pixels "
+                f"its EXIF orientation {image.turn} turns the image, and its mask {self.mask} may be of the pixels "
                 f"as stored or as shown ({what}): give --mask-orientation stored or shown"
             )
-        return turned(labels, picture.turn) if found == STORED else labels
+        return turned(labels, image.turn) if found == STORED else labels
 
 
-class Masked(Pictures):
-    """The pictures of files, each with the mask of its name.
+class Masked(Images):
+    """The images of files, each with the mask of its name.
 
     Parameters
     ----------
-    pictures : Pictures
+    images : Images
         A source of `FileItem`, such as a `Folder`.
     folder : path-like
-        Label images by the same relative path, whatever their suffix. Where it lies inside the pictures' folder, the
-        masks themselves do not count as pictures.
+        Label images by the same relative path, whatever their suffix. Where it lies inside the images' folder, the
+        masks themselves do not count as images.
 
     Raises
     ------
     SourceError
-        If there is no such folder, it holds two masks of one name, or the pictures are no files.
+        If there is no such folder, it holds two masks of one name, or the images are no files.
 
     Notes
     -----
-    Where an EXIF orientation turns a picture, its mask is turned as well if it is of the pixels as stored. An
+    Where an EXIF orientation turns an image, its mask is turned as well if it is of the pixels as stored. An
     orientation of the mask's own, or its size, shows what it is of; where they do not, what the sizes of all other
     masks show counts, if that is one and the same. Else the pair is a failure, until `oriented` says it.
     """
 
-    def __init__(self, pictures: Pictures, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, images: Images, folder: str | os.PathLike[str]) -> None:
         masks = Folder(folder)
         root = masks.root
         self._masks: dict[str, FileItem] = {}
@@ -100,19 +100,19 @@ class Masked(Pictures):
                 other = self._masks[_stem(mask.name)]
                 raise SourceError(f"{root}: two masks of one name, {other.name} and {mask.name}; move one away")
         within = os.path.join(root if isinstance(root, str) else os.path.abspath(root), "")
-        # Of pictures whose masks cannot be listed nothing is known; the folder is the failure.
+        # Of images whose masks cannot be listed nothing is known; the folder is the failure.
         self._items: list[FileItem | BrokenItem] = [
             BrokenItem(each.name, each.label, reason=f"its masks in {root}: {each.reason}") for each in masks.broken
         ]
-        for item in pictures:
+        for item in images:
             if not isinstance(item, FileItem | BrokenItem):
-                raise SourceError(f"{pictures!r}: masks are for pictures in files of their own")
+                raise SourceError(f"{images!r}: masks are for images in files of their own")
             hidden = any(_is_below(item.name, each.name) for each in masks.broken)
             if not hidden and not (isinstance(item, FileItem) and item.path.startswith(within)):
                 self._items.append(item)
         self._items.sort(key=lambda item: os.fsencode(item.name))
         self._orientation: str | None = None
-        self._repr = f"Masked({pictures!r}, {str(root)!r})"
+        self._repr = f"Masked({images!r}, {str(root)!r})"
 
     def oriented(self, orientation: str) -> Masked:
         """Return these pairs, with what masks are of that do not show it themselves: "stored" or "shown"."""
@@ -173,7 +173,7 @@ def _shown_by_sizes(pairs: Iterator[tuple[FileItem, FileItem]]) -> str:
     found: set[str] = set()
     for item, mask in pairs:
         if is_url(item.path) or is_url(mask.path):
-            continue  # a request for each picture, before the first is read
+            continue  # a request for each image, before the first is read
         try:
             size, turn = _header(item.path)
             if turn < 5 or size[0] == size[1]:

@@ -1,4 +1,4 @@
-"""From what a user names to the source of its pictures."""
+"""From what a user names to the source of its images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from augcache.paths import is_folder, is_there
 from augcache.sources.annotations import Annotated
 from augcache.sources.dataset import MapDataset
 from augcache.sources.folder import Folder
-from augcache.sources.items import Pictures
+from augcache.sources.items import Images
 from augcache.sources.list_file import SUFFIXES, ListFile
 from augcache.sources.masks import Masked
 from augcache.sources.packed import Packed, is_packed
@@ -26,13 +26,13 @@ def open_source(
     keep: Sequence[str] = (),
     split: str | None = None,
     masks: str | os.PathLike[str] | None = None,
-) -> Pictures:
-    """Return the pictures of a source.
+) -> Images:
+    """Return the images of a source.
 
     Parameters
     ----------
-    source : path-like, Pictures or map-style data set
-        A folder of pictures, or its URL; a folder of CIFAR-10, CIFAR-100 or STL-10; a list file (.txt, .lst, .csv,
+    source : path-like, Images or map-style dataset
+        A folder of images, or its URL; a folder of CIFAR-10, CIFAR-100 or STL-10; a list file (.txt, .lst, .csv,
         .tsv); an opened source; or an object with ``__len__`` and ``__getitem__``.
     annotations : path-like, optional
         A file of COCO's or iNaturalist's form, for the folder `source`; see `Annotated`.
@@ -50,14 +50,14 @@ def open_source(
     """
     if keep and annotations is None:
         raise SourceError("--keep chooses categories of an annotation file: give --annotations as well")
-    pictures = _open(source, annotations, keep, split)
-    if split is not None and not isinstance(pictures, Packed):
+    images = _open(source, annotations, keep, split)
+    if split is not None and not isinstance(images, Packed):
         raise SourceError(f"{source}: --split is for folders of CIFAR and STL-10")
-    return pictures if masks is None else Masked(pictures, masks)
+    return images if masks is None else Masked(images, masks)
 
 
-def _open(source: Any, annotations: str | os.PathLike[str] | None, keep: Sequence[str], split: str | None) -> Pictures:
-    if isinstance(source, Pictures):
+def _open(source: Any, annotations: str | os.PathLike[str] | None, keep: Sequence[str], split: str | None) -> Images:
+    if isinstance(source, Images):
         return source
     if not isinstance(source, str | os.PathLike):
         return MapDataset(source)
@@ -69,7 +69,7 @@ def _open(source: Any, annotations: str | os.PathLike[str] | None, keep: Sequenc
     return _local(path, split)
 
 
-def _local(path: Path, split: str | None) -> Pictures:
+def _local(path: Path, split: str | None) -> Images:
     if is_folder(path, SourceError):
         return Packed(path, split or "train") if is_packed(path) else Folder(path)
     if path.suffix.lower() in SUFFIXES and is_there(path, SourceError):

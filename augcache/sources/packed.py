@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and STL-10 as they are downloaded: many pictures of one size in a file."""
+"""CIFAR-10, CIFAR-100 and STL-10 as they are downloaded: many images of one size in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from augcache.errors import SourceError
 from augcache.images.decode import MAX_PIXELS
 from augcache.paths import is_there
 from augcache.sources.annotations import file_item
-from augcache.sources.items import Item, Pictures, Views
+from augcache.sources.items import Images, Item, Views
 from augcache.sources.pickled import read_pickled
 from augcache.sources.regular import open_regular, read_regular
 
@@ -24,21 +24,21 @@ SPLITS = ("train", "test", "unlabeled")
 
 @dataclass(frozen=True)
 class _Batch:
-    """Pictures that lie one after the other in a file.
+    """Images that lie one after the other in a file.
 
     Attributes
     ----------
     path : Path
     side : int
-        Pixels of a picture's side; it is stored plane by plane.
+        Pixels of an image's side; it is stored plane by plane.
     start, stride : int
-        Byte at which the first picture starts, and bytes from one to the next.
+        Byte at which the first image starts, and bytes from one to the next.
     labels : list of str
-        One a picture.
+        One an image.
     transposed : bool
         Whether a plane is stored column by column.
     rows : ndarray or None
-        uint8 (N, stride): the pictures, where the file has to be unpickled for them.
+        uint8 (N, stride): the images, where the file has to be unpickled for them.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class PackedItem(Item):
-    """A picture inside a file of many; `data` has its bytes where they are known already."""
+    """An image inside a file of many; `data` has its bytes where they are known already."""
 
     path: str = ""
     offset: int = 0
@@ -61,7 +61,7 @@ class PackedItem(Item):
     data: bytes = b""
 
     def load(self, max_pixels: int = MAX_PIXELS) -> Views:  # noqa: ARG002  # they are small
-        """Read the picture's bytes and bring them into the usual order."""
+        """Read the image's bytes and bring them into the usual order."""
         data = self.data or self._read()
         planes = np.frombuffer(data, np.uint8).reshape(3, self.side, self.side)
         pixels = np.ascontiguousarray(planes.transpose(2, 1, 0) if self.transposed else planes.transpose(1, 2, 0))
@@ -76,19 +76,19 @@ class PackedItem(Item):
         except OSError as error:
             raise SourceError(f"cannot be read: {error.strerror or error}") from error
         if len(data) < count:
-            raise SourceError("the file ends within this picture")
+            raise SourceError("the file ends within this image")
         return data
 
 
-class Packed(Pictures):
-    """The pictures of a CIFAR-10, CIFAR-100 or STL-10 folder, binary or Python version.
+class Packed(Images):
+    """The images of a CIFAR-10, CIFAR-100 or STL-10 folder, binary or Python version.
 
     Parameters
     ----------
     root : path-like
         The folder that the download unpacks to, such as ``cifar-10-batches-bin`` or ``stl10_binary``.
     split : {"train", "test", "unlabeled"}
-        Which pictures; "unlabeled" is STL-10's.
+        Which images; "unlabeled" is STL-10's.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class Packed(Pictures):
         except OSError as error:
             raise SourceError(f"{error.filename}: cannot be read ({error.strerror})") from error
         if not self._batches:
-            raise SourceError(f"{self.root}: no {split} pictures of CIFAR or STL-10 here; give another split")
+            raise SourceError(f"{self.root}: no {split} images of CIFAR or STL-10 here; give another split")
 
     def __len__(self) -> int:
         return sum(len(batch.labels) for batch in self._batches)
@@ -125,7 +125,7 @@ class Packed(Pictures):
 
 
 def is_packed(root: Path) -> bool:
-    """Whether a folder is one of these data sets."""
+    """Whether a folder is one of these datasets."""
     markers = ("data_batch_1.bin", "data_batch_1", "test_batch.bin", "test_batch", "train_X.bin", "unlabeled_X.bin")
     hundred = all(os.path.isfile(root / name) for name in ("train.bin", "fine_label_names.txt"))
     hundred = hundred or all(os.path.isfile(root / name) for name in ("train", "meta"))
@@ -188,7 +188,7 @@ def _named(numbers: list[int], names: list[str], path: Path) -> list[str]:
 
 
 def _binary(path: Path, names: list[str], labels: int) -> _Batch:
-    """CIFAR's binary version: `labels` bytes, of which the last counts, before each picture."""
+    """CIFAR's binary version: `labels` bytes, of which the last counts, before each image."""
     stride = labels + 3 * 32 * 32
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -206,12 +206,12 @@ def _stl(root: Path, split: str) -> _Batch:
         size = os.fstat(file.fileno()).st_size
     count, rest = divmod(size, stride)
     if rest or not count:
-        raise SourceError(f"{path}: {size} bytes are no whole number of pictures of {stride}")
+        raise SourceError(f"{path}: {size} bytes are no whole number of images of {stride}")
     if not is_there(labels, SourceError):
         return _Batch(path, 96, 0, stride, [""] * count, transposed=True)
     numbers = [number - 1 for number in _read(labels)]  # stored from 1 to 10
     if len(numbers) != count:
-        raise SourceError(f"{labels}: {len(numbers)} labels for {count} pictures; download it again")
+        raise SourceError(f"{labels}: {len(numbers)} labels for {count} images; download it again")
     return _Batch(path, 96, 0, stride, _named(numbers, _names(root / "class_names.txt"), labels), transposed=True)
 
 
@@ -223,11 +223,11 @@ def _pickled_names(path: Path, key: str) -> list[str]:
 
 
 def _pickled(path: Path, names: list[str], key: str) -> _Batch:
-    """CIFAR's Python version: all labels, and all pictures as rows of one array."""
+    """CIFAR's Python version: all labels, and all images as rows of one array."""
     members = read_pickled(_read(path), str(path))
     numbers, rows = members.get(key), members.get("data")
     if not isinstance(numbers, list) or not isinstance(rows, np.ndarray):
         raise SourceError(f"{path}: it has no {key!r} or no 'data'; is it a batch of CIFAR's Python version?")
     if rows.shape != (len(numbers), 3072):
-        raise SourceError(f"{path}: pictures of shape {rows.shape} for {len(numbers)} labels; download it again")
+        raise SourceError(f"{path}: images of shape {rows.shape} for {len(numbers)} labels; download it again")
     return _Batch(path, 32, 0, 3072, _named(numbers, names, path), rows=rows)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.sources.items import Item, Pictures
+from augcache.sources.items import Images, Item
 
 
 class Named(Protocol):
@@ -26,16 +26,16 @@ class Named(Protocol):
 Source = TypeVar("Source", bound=Named)
 
 
-class Sharded(Pictures):
+class Sharded(Images):
     """The i-th of n shares of a source.
 
     An item's share follows from its name alone (xxh3-64 of it, modulo n), so that it stays the same when other files
-    come and go, and no file is read to find it. Two shares may hold copies of one picture under two names; `merge`
+    come and go, and no file is read to find it. Two shares may hold copies of one image under two names; `merge`
     makes one entry of them.
 
     Parameters
     ----------
-    source : Pictures
+    source : Images
         The whole.
     index : int
         From 1 to `count`.

@@ -22,14 +22,14 @@ _LONGEST_NAME = 400  # LMDB keys have at most 511 bytes; 16 are the prefix, 9 th
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a picture came from.
+    """Where an image came from.
 
     Attributes
     ----------
     name : str
         Path relative to the source folder, with ``/``; or what else names the item in its source.
     key : ContentKey
-        16 bytes, the picture's pixels.
+        16 bytes, the image's pixels.
     size : int
         Bytes of the file; 0 for an item that is no file.
     mtime_ns : int

@@ -82,10 +82,10 @@ class Store:
 
     Examples
     --------
-    >>> store = Store("pictures.augcache")
-    >>> picture = np.asarray(Image.open("pictures/cat/1.png"))
-    >>> record = store.get(Recipe("saliencycut"), content_key(picture))
-    >>> record["cut"].shape == picture.shape[:2]
+    >>> store = Store("images.augcache")
+    >>> image = np.asarray(Image.open("images/cat/1.png"))
+    >>> record = store.get(Recipe("saliencycut"), content_key(image))
+    >>> record["cut"].shape == image.shape[:2]
     True
     """
 
@@ -125,12 +125,12 @@ class Store:
     # -- records ------------------------------------------------------------------------------------------
 
     def get(self, recipe: Recipe, key: ContentKey) -> codec.StoredRecord | None:
-        """Return the record of one picture, or None where there is none; raises `CorruptError`."""
+        """Return the record of one image, or None where there is none; raises `CorruptError`."""
         raw = self.get_bytes(recipe.digest, key)
         return None if raw is None else codec.decode(raw, (self.path, key))
 
     def get_many(self, recipe: Recipe, keys: Iterable[ContentKey]) -> list[codec.StoredRecord | None]:
-        """Return the records of several pictures, read in one transaction."""
+        """Return the records of several images, read in one transaction."""
         keys, digest = list(keys), recipe.digest
         raws = self._env.read(
             lambda transaction, databases: [fetch(transaction, databases, digest, key, self.path) for key in keys]

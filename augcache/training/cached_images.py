@@ -1,4 +1,4 @@
-"""CachedImages: the resized copies of a store as a torch data set. Imports torch, as `dataset` does."""
+"""CachedImages: the resized copies of a store as a torch dataset. Imports torch, as `dataset` does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from augcache.errors import CorruptError, RecipeError, SourceError
 from augcache.images.keys import KEY_BYTES, ContentKey
 from augcache.recipe import Recipe
-from augcache.sources.stored import lists_pictures
+from augcache.sources.stored import lists_images
 from augcache.storage.choose_recipe import choose
 from augcache.storage.store import Store
 from augcache.training.output_forms import OUTPUTS, as_output
@@ -22,7 +22,7 @@ TARGETS = ("label", "mask", "both")
 
 
 class CachedImages(Dataset[Any]):
-    """Pictures, masks and labels of resized copies, from the store alone, in manifest order.
+    """Images, masks and labels of resized copies, from the store alone, in manifest order.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class CachedImages(Dataset[Any]):
     recipe : Recipe or str, optional
         Which copies, or the start of their recipe's digest; needed where the store holds several.
     transform : callable, optional
-        Applied to each picture.
+        Applied to each image.
     output : {"pil", "array", "tensor"}
-        Type of a picture: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor. A mask is then a PIL image of
+        Type of an image: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor. A mask is then a PIL image of
         mode L, a uint8 (H, W) array or a uint8 (H, W) tensor.
     target : {"label", "mask", "both"}
         Items are ``(image, label)``, ``(image, mask)`` or ``(image, (label, mask))``.
@@ -41,7 +41,7 @@ class CachedImages(Dataset[Any]):
     Attributes
     ----------
     classes : list of str
-        Sorted class names; numbers in the order of their values where they came from a data set of no files.
+        Sorted class names; numbers in the order of their values where they came from a dataset of no files.
     targets : list of int
         Class index of each item.
 
@@ -59,8 +59,8 @@ class CachedImages(Dataset[Any]):
 
     Examples
     --------
-    >>> picture, label = CachedImages("pictures.augcache")[0]
-    >>> picture.size, label
+    >>> image, label = CachedImages("images.augcache")[0]
+    >>> image.size, label
     ((16, 16), 0)
     """
 
@@ -77,7 +77,7 @@ class CachedImages(Dataset[Any]):
             if value not in choices:
                 raise RecipeError(f"{name}={value!r}: give one of {', '.join(choices)}")
         self.store = opened = store if isinstance(store, Store) else Store(store)
-        self.recipe = choose(opened, recipe, lambda each: lists_pictures(opened, each), "resized copies")
+        self.recipe = choose(opened, recipe, lambda each: lists_images(opened, each), "resized copies")
         self.transform, self.output, self.target = transform, output, target
         keys, labels, self.classes = _read_manifest(opened, self.recipe)
         # Two flat arrays: a list of millions of objects would be copied page by page into every forked worker.
@@ -103,7 +103,7 @@ class CachedImages(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} pictures")  # ends a plain for loop
+            raise IndexError(f"index {index} of {len(self)} images")  # ends a plain for loop
         return self._item(index, self._record(index))
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
@@ -113,7 +113,7 @@ class CachedImages(Dataset[Any]):
         return [self._item(index, self._found(record, index)) for index, record in zip(indices, records, strict=True)]
 
     def key(self, index: int) -> ContentKey:
-        """Content key of an item's picture, under which whatever is computed from it is found."""
+        """Content key of an item's image, under which whatever is computed from it is found."""
         return ContentKey(self._keys[index].tobytes())
 
     def _record(self, index: int) -> Mapping[str, np.ndarray]:
@@ -128,17 +128,17 @@ class CachedImages(Dataset[Any]):
         return record
 
     def _item(self, index: int, record: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
-        picture: Any = as_output(pixels(record), self.output)
+        image: Any = as_output(pixels(record), self.output)
         if self.transform is not None:
-            picture = self.transform(picture)
+            image = self.transform(image)
         label = int(self._labels[index])
         if self.target == "label":
-            return picture, label
+            return image, label
         mask = as_output(record["mask"], self.output)
-        return picture, mask if self.target == "mask" else (label, mask)
+        return image, mask if self.target == "mask" else (label, mask)
 
     def __repr__(self) -> str:
-        return f"CachedImages({str(self.store.path)!r}, {len(self)} pictures of {len(self.classes)} classes)"
+        return f"CachedImages({str(self.store.path)!r}, {len(self)} images of {len(self.classes)} classes)"
 
 
 def _read_manifest(store: Store, recipe: Recipe) -> tuple[bytearray, np.ndarray, list[str]]:

@@ -31,13 +31,13 @@ class Collate:
 
     Notes
     -----
-    Works for any data set, not for augcache's alone. Without workers, and for anything but dense tensors on the CPU of
+    Works for any dataset, not for augcache's alone. Without workers, and for anything but dense tensors on the CPU of
     256 KiB a batch or more, it is the default collation.
 
     Examples
     --------
     >>> from torch.utils.data import DataLoader
-    >>> loader = DataLoader(HashedSaliencyDataset("pictures", output="tensor"), 2, num_workers=2, collate_fn=Collate())
+    >>> loader = DataLoader(HashedSaliencyDataset("images", output="tensor"), 2, num_workers=2, collate_fn=Collate())
     >>> next(iter(loader))[0].shape
     torch.Size([2, 3, 60, 80])
     """

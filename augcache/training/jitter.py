@@ -1,4 +1,4 @@
-"""The random part of the augmentation: new colours for the regions of a picture."""
+"""The random part of the augmentation: new colours for the regions of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pictures a folder and its store's manifest agree on: names, labels and keys, checked once."""
+"""Which images a folder and its store's manifest agree on: names, labels and keys, checked once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from augcache.storage.store import Store
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures in manifest order.
+    """Images in manifest order.
 
     Attributes
     ----------
@@ -28,12 +28,12 @@ class Listing:
     classes : list of str
         Sorted class names.
     targets : ndarray
-        int32 (n,), class index of each picture.
+        int32 (n,), class index of each image.
     keys : ndarray
         void16 (n,), content key of each. Flat arrays: a forked worker that looks at millions of Python objects copies
         them all, page by page.
     known : ndarray
-        bool (n,); False where the picture is new or changed since the build: a miss.
+        bool (n,); False where the image is new or changed since the build: a miss.
     """
 
     names: list[str]
@@ -43,7 +43,7 @@ class Listing:
     known: np.ndarray
 
     def key(self, index: int) -> ContentKey | None:
-        """Return a picture's key, None for a miss."""
+        """Return an image's key, None for a miss."""
         return ContentKey(self.keys[index].tobytes()) if self.known[index] else None
 
 
@@ -61,9 +61,9 @@ def _listing(names: list[str], labels: list[str], keys: list[ContentKey | None])
 
 
 def from_manifest(store: Store, recipe: Recipe) -> Listing:
-    """List what the manifest knows of a recipe's pictures, without a look at the sources.
+    """List what the manifest knows of a recipe's images, without a look at the sources.
 
-    Where none is a picture of its own source, its pictures are frames or copies that the store holds as well.
+    Where none is an image of its own source, its images are frames or copies that the store holds as well.
     """
     rows: list[Source] = []
     for prefix in (DECODED, *(each.digest for each in store.recipes())):
@@ -73,12 +73,12 @@ def from_manifest(store: Store, recipe: Recipe) -> Listing:
         if rows:
             break
     else:
-        raise SourceError(f"{store.path}: its manifest names no picture of this recipe; build it from a folder first")
+        raise SourceError(f"{store.path}: its manifest names no image of this recipe; build it from a folder first")
     return _listing([row.name for row in rows], [row.label for row in rows], [row.key for row in rows])
 
 
 def from_folder(folder: str | os.PathLike[str], store: Store, recipe: Recipe) -> Listing:
-    """List the pictures of a folder with the keys of those that are as they were at the build.
+    """List the images of a folder with the keys of those that are as they were at the build.
 
     Files that the build listed as failures, and that have not changed since, are left out with a warning.
     """
@@ -100,12 +100,12 @@ def from_folder(folder: str | os.PathLike[str], store: Store, recipe: Recipe) ->
         keys.append(row.key if row is not None and is_unchanged(item, row) else None)
     if not any(keys):
         raise SourceError(
-            f"{store.path}: it knows none of the pictures in {folder}; "
+            f"{store.path}: it knows none of the images in {folder}; "
             "is it this folder's store? Build it with 'augcache build-saliency'"
         )
     if left_out:
         warnings.warn(
-            f"{left_out} pictures of {folder} are left out: the build could not use them "
+            f"{left_out} images of {folder} are left out: the build could not use them "
             f"(augcache failures {store.path})",
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""From a content key to the picture of a view: the path that every training sample takes."""
+"""From a content key to the image of a view: the path that every training sample takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from augcache.images.decode import as_pixels
 from augcache.images.keys import ContentKey, content_key
 from augcache.recipe import Recipe, Record, is_installed
 from augcache.records.codec import StoredRecord
-from augcache.sources.stored import is_picture
+from augcache.sources.stored import is_image
 from augcache.storage.choose_recipe import choose
 from augcache.storage.store import Store
 from augcache.training.jitter import Jitter
 from augcache.training.misses import Misses
-from augcache.training.reused_memory import Lender
+from augcache.training.reused_memory import ReusedMemory
 from augcache.training.views import NEEDS, check_view, fill_segments, index_map, render, segments, segments_image
 
 ON_MISS = ("error", "original", "compute")
@@ -27,7 +27,7 @@ ON_MISS = ("error", "original", "compute")
 
 @dataclass(frozen=True)
 class Lookup:
-    """What to make of a picture: which store, recipe and view, how often, in which colours, and what on a miss."""
+    """What to make of an image: which store, recipe and view, how often, in which colours, and what on a miss."""
 
     store: Store
     recipe: Recipe
@@ -36,7 +36,7 @@ class Lookup:
     jitter: Jitter | None
     on_miss: str
     is_named: bool = False  # whether the recipe is the caller's, and not one that the store names
-    lender: Lender = field(default_factory=Lender, repr=False, compare=False)
+    reused: ReusedMemory = field(default_factory=ReusedMemory, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_view(self.view)
@@ -53,18 +53,18 @@ class Lookup:
     def record(
         self, key: ContentKey, what: str, pixels: Callable[[], np.ndarray], misses: Misses | None = None
     ) -> StoredRecord | Record | None:
-        """Return the record of a picture, or None where it is to be left as it is.
+        """Return the record of an image, or None where it is to be left as it is.
 
         Parameters
         ----------
         key : ContentKey
-            The picture's.
+            The image's.
         what : str
-            Names the picture in an error.
+            Names the image in an error.
         pixels : callable
             Gives uint8 (H, W, 3); called only for a missing record.
         misses : Misses, optional
-            Watches over pictures that come from outside.
+            Watches over images that come from outside.
         """
         record = self.store.get(self.recipe, key)
         if record is not None:
@@ -80,11 +80,11 @@ class Lookup:
             return self.recipe.bind()(pixels())
         raise MissError(
             f"{what} (key {key.hex()}) is not in {self.store.path} under {self.recipe.name} "
-            f"{self.recipe.digest.hex()[:8]}: run the build again if the picture is new or changed; look it up before "
+            f"{self.recipe.digest.hex()[:8]}: run the build again if the image is new or changed; look it up before "
             "any crop, resize or colour change; or set on_miss='original' or 'compute'"
         )
 
-    def picture(
+    def rendered(
         self,
         record: StoredRecord | Record,
         image: np.ndarray | None,
@@ -93,8 +93,8 @@ class Lookup:
     ) -> Any:
         """Return the view, re-coloured with numbers from `uniform`.
 
-        As `output` says: "array", uint8 (H, W, 3); "planes", uint8 (3, H, W), to be held whole, see `Lender`; "pil",
-        a PIL image.
+        As `output` says: "array", uint8 (H, W, 3); "planes", uint8 (3, H, W), to be held whole, see `ReusedMemory`;
+        "pil", a PIL image.
         """
         if self.view == "segments":
             labels, palette = index_map(record), record["palette"]
@@ -103,12 +103,12 @@ class Lookup:
             if output == "pil":
                 return segments_image(labels, palette)
             if output == "planes":
-                planes = self.lender.empty((3, *labels.shape))
+                planes = self.reused.empty((3, *labels.shape))
                 fill_segments(planes, labels, palette)
                 return planes
             return segments(labels, palette)
-        picture = render(record, self.view, image=image, planar=output == "planes")
-        return Image.fromarray(picture) if output == "pil" else picture
+        made = render(record, self.view, image=image, planar=output == "planes")
+        return Image.fromarray(made) if output == "pil" else made
 
 
 def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recipe:
@@ -144,7 +144,7 @@ def gives(store: Store, recipe: Recipe, view: str) -> bool:
     record = _any_record(store, recipe)
     if record is None:
         return False
-    return is_picture(record) if view == "image" else all(name in record for name in NEEDS[view])
+    return is_image(record) if view == "image" else all(name in record for name in NEEDS[view])
 
 
 def _any_record(store: Store, recipe: Recipe) -> StoredRecord | None:
@@ -153,12 +153,12 @@ def _any_record(store: Store, recipe: Recipe) -> StoredRecord | None:
 
 
 def key_of(dataset: Any, index: int) -> ContentKey:
-    """Content key of an item's picture: by the data set's ``key(index)`` where it has one, else by its pixels.
+    """Content key of an item's image: by the dataset's ``key(index)`` where it has one, else by its pixels.
 
-    The picture is the item itself, its first element, or its ``"image"``.
+    The image is the item itself, its first element, or its ``"image"``.
     """
     if hasattr(dataset, "key"):
         return ContentKey(dataset.key(index))
     item = dataset[index]
-    picture = item["image"] if isinstance(item, dict) else item[0] if isinstance(item, tuple | list) else item
-    return content_key(as_pixels(picture))
+    image = item["image"] if isinstance(item, dict) else item[0] if isinstance(item, tuple | list) else item
+    return content_key(as_pixels(image))

@@ -1,4 +1,4 @@
-"""Tells a look-up in the wrong place, after a crop or in another data set's store, from a picture that is just new."""
+"""Tells a look-up in the wrong place, after a crop or in another dataset's store, from an image that is just new."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ class Misses:
 
     def __init__(self) -> None:
         self._hit, self._count = False, 0
-        self._sizes: set[Size] = set()  # of the pictures that missed
+        self._sizes: set[Size] = set()  # of the images that missed
 
     def hit(self) -> None:
-        """Note a picture that has a record; nothing is suspected from then on."""
+        """Note an image that has a record; nothing is suspected from then on."""
         self._hit = True
 
     def miss(self, store: Store, recipe: Recipe, array: str, size: Callable[[], Size], *, error: bool) -> None:
-        """Note a picture without a record.
+        """Note an image without a record.
 
         Parameters
         ----------
         store, recipe
             Where it was looked for.
         array : str
-            An array of the records that is as large as their pictures.
+            An array of the records that is as large as their images.
         size : callable
-            Gives the picture's height and width.
+            Gives the image's height and width.
         error : bool
             Whether a miss is an error anyhow, so that nothing is gained by waiting for more of them.
 
         Raises
         ------
         MissError
-            If all pictures so far missed and were of one size that the store does not have.
+            If all images so far missed and were of one size that the store does not have.
 
         Warns
         -----
         UserWarning
-            If `PATIENCE` pictures missed, and their sizes say nothing.
+            If `PATIENCE` images missed, and their sizes say nothing.
         """
         if self._hit:
             return
@@ -60,14 +60,14 @@ class Misses:
         if len(self._sizes) == 1 and not self._sizes & (known := _sizes_of(store, recipe, array)):
             some = ", ".join(_text(each) for each in sorted(known)[:3]) + (", ..." if len(known) > 3 else "")
             raise MissError(
-                f"{store.path}: every picture so far missed ({self._count} of {_text(*self._sizes)}; the store's are "
+                f"{store.path}: every image so far missed ({self._count} of {_text(*self._sizes)}; the store's are "
                 f"{some}); is a crop or resize applied before the look-up? Look up before "
-                "any crop, resize or colour change, or build the store of these pictures"
+                "any crop, resize or colour change, or build the store of these images"
             )
         if not error:
             warnings.warn(
-                f"{store.path}: every picture so far missed ({self._count}); is a crop, resize or colour change "
-                "applied before the look-up, or is it the store of other pictures?",
+                f"{store.path}: every image so far missed ({self._count}); is a crop, resize or colour change "
+                "applied before the look-up, or is it the store of other images?",
                 stacklevel=2,
             )
 

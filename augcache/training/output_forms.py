@@ -1,4 +1,4 @@
-"""The forms in which a data set gives its pictures. Imports torch."""
+"""The forms in which a dataset gives its images. Imports torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OUTPUTS = ("pil", "array", "tensor")
 
 
 def as_output(array: np.ndarray, output: str) -> Any:
-    """Give a stored picture or mask, uint8 (H, W, 3) or (H, W), one of the `OUTPUTS`, with memory of its own.
+    """Give a stored image or mask, uint8 (H, W, 3) or (H, W), one of the `OUTPUTS`, with memory of its own.
 
     A record's arrays are read-only, and torch has no read-only tensors. A tensor's channels come first.
     """

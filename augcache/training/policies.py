@@ -1,7 +1,7 @@
 """Named augmentation policies: how often a view is the stored one, how it is coloured, and what follows.
 
     data = policy_views("data/pv", "saliency0.5+default", size=224)             # folder with its store beside it
-    data = policy_views(base, "saliency0.8+jitter0.8", store="pv.augcache")     # any map-style data set
+    data = policy_views(base, "saliency0.8+jitter0.8", store="pv.augcache")     # any map-style dataset
     views, target = data[0]      # views: list of float32 (3, size, size), each drawn on its own
     data = policy_views("data/pv", "saliency0.5+default", crops=6, crop_size=96)    # SwAV, DINO: 2 views, 6 small crops
 
@@ -34,7 +34,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, by which
 
 @dataclass(frozen=True)
 class Policy:
-    """How a view of a picture is made.
+    """How a view of an image is made.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Policy:
     jitter : float
         Chance, 0 to 1, that a stored view is re-coloured and not in the regions' mean colours.
     default : bool
-        Whether SimCLR's augmentations follow; else a view is the whole picture, resized and centre-cropped.
+        Whether SimCLR's augmentations follow; else a view is the whole image, resized and centre-cropped.
     """
 
     p: float
@@ -75,20 +75,20 @@ def policy_views(
     view: str = "segments",
     on_miss: str = "error",
 ) -> Dataset[Any]:
-    """Open a data set whose pictures are lists of augmented views, as self-supervised trainers take them.
+    """Open a dataset whose images are lists of augmented views, as self-supervised trainers take them.
 
     Parameters
     ----------
     base, store, recipe, view, on_miss
-        As for `HashedSaliencyDataset`. A map-style data set under a policy with ``p=0`` needs no store.
+        As for `HashedSaliencyDataset`. A map-style dataset under a policy with ``p=0`` needs no store.
     policy : str or Policy
         A name of `POLICIES`, or one's own.
     views : int
-        Views of `size` x `size` pixels for each picture.
+        Views of `size` x `size` pixels for each image.
     size : int
         Their side.
     crops : int
-        Further small crops of each picture, as in SwAV and DINO; they follow the views in the list.
+        Further small crops of each image, as in SwAV and DINO; they follow the views in the list.
     crop_size : int
         Their side.
 
@@ -96,7 +96,7 @@ def policy_views(
     -------
     Dataset
         Items are ``(list of float32 (3, side, side), target)``, normalised by ImageNet's mean and deviation; those of
-        a wrapped data set keep their shape otherwise. Each view is drawn independently: original or stored view,
+        a wrapped dataset keep their shape otherwise. Each view is drawn independently: original or stored view,
         colours, augmentations. Original and record are read at most once for each item.
 
     Raises
@@ -108,7 +108,7 @@ def policy_views(
 
     Notes
     -----
-    Under "saliency", which neither re-colours nor augments, the views of a picture are all alike: it is the baseline
+    Under "saliency", which neither re-colours nor augments, the views of an image are all alike: it is the baseline
     of the study that tells what the segmentation alone is worth.
 
     Examples
@@ -136,7 +136,7 @@ def _chosen(policy: str | Policy) -> Policy:
 def policy_transforms(
     policy: str | Policy, views: int = 2, size: int = 224, crops: int = 0, crop_size: int = 96
 ) -> list[Callable[[Any], Any]]:
-    """Make what turns pictures into the views of a policy, one callable for each view; see `policy_views`."""
+    """Make what turns images into the views of a policy, one callable for each view; see `policy_views`."""
     chosen = _chosen(policy)
     v2 = require("torchvision.transforms.v2", "train", "a policy")
     tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
@@ -162,12 +162,12 @@ def _colours(v2: Any, side: int) -> list[Any]:
 
 
 def _as_pil(image: Any) -> Image.Image:
-    """Return any picture as what torchvision crops fastest; arrays it would pass over without a word."""
+    """Return any image as what torchvision crops fastest; arrays it would pass over without a word."""
     return image if isinstance(image, Image.Image) else Image.fromarray(as_pixels(image))
 
 
 class _Augmented(Dataset[Any]):
-    """A data set whose pictures are lists of views; for the policy that looks nothing up."""
+    """A dataset whose images are lists of views; for the policy that looks nothing up."""
 
     def __init__(self, base: Any, transforms: list[Callable[[Any], Any]]) -> None:
         self.base, self.transforms = base, transforms

@@ -1,4 +1,4 @@
-"""Colouring on a device: a batch of index maps and palettes becomes a batch of pictures. Imports torch."""
+"""Colouring on a device: a batch of index maps and palettes becomes a batch of images. Imports torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.nn.functional import pad
 from augcache.errors import SourceError
 from augcache.records.run_length import Runs
 from augcache.training.jitter import Jitter
-from augcache.training.reused_memory import Lender
+from augcache.training.reused_memory import ReusedMemory
 
 # Palettes are padded to as many rows, so that the default collation of a DataLoader stacks them.
 PADDED = 256
 
 
-def indexed(labels: np.ndarray | Runs, palette: np.ndarray, lender: Lender) -> dict[str, torch.Tensor]:
+def indexed(labels: np.ndarray | Runs, palette: np.ndarray, reused: ReusedMemory) -> dict[str, torch.Tensor]:
     """Make the "indexed" form of a record.
 
     Parameters
@@ -28,7 +28,7 @@ def indexed(labels: np.ndarray | Runs, palette: np.ndarray, lender: Lender) -> d
         uint8 or uint16 (H, W).
     palette : ndarray
         uint8 (K, 3).
-    lender : Lender
+    reused : ReusedMemory
         Gives the memory of the index map.
 
     Returns
@@ -40,9 +40,9 @@ def indexed(labels: np.ndarray | Runs, palette: np.ndarray, lender: Lender) -> d
     padded = np.zeros((max(PADDED, len(palette)), 3), np.uint8)
     padded[: len(palette)] = palette
     if isinstance(labels, Runs):
-        maps = labels.array(lender.empty(labels.shape))
+        maps = labels.array(reused.empty(labels.shape))
     elif labels.dtype == np.uint8:
-        maps = lender.empty(labels.shape)
+        maps = reused.empty(labels.shape)
         maps[...] = labels  # a copy: what a store gives is read-only, and torch has no read-only tensors
     else:
         maps = labels.astype(np.int32)
@@ -78,7 +78,7 @@ def collate_indexed(items: Sequence[tuple[Mapping[str, torch.Tensor], Any]]) -> 
 class PaletteJitter(nn.Module):
     """Re-colour: permute the colours of a palette among its regions, and shift each of them.
 
-    Given to a data set, it works in the loader's workers on one sample at a time. Called on a batch of
+    Given to a dataset, it works in the loader's workers on one sample at a time. Called on a batch of
     ``output="indexed"``, it colours the whole batch on the batch's device. Both do the same with the same numbers.
 
     Parameters

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Bytes that wait to be lent again: a batch of 400 pictures of 224x224. What comes back beyond that is freed.
+# Bytes that wait to be lent again: a batch of 400 images of 224x224. What comes back beyond that is freed.
 KEPT = 64 << 20
 
 
-class Lender:
+class ReusedMemory:
     """Gives uninitialised uint8 arrays, and takes their memory back when they are collected.
 
     The system hands fresh memory over page by page, each zeroed, which costs more than the look-up that fills it. A
@@ -36,7 +36,7 @@ class Lender:
             memory = self._free.pop()
         except IndexError:
             memory = np.empty(size, np.uint8)
-        if len(memory) != size:  # pictures of another size have come: the memory of the former is of no more use
+        if len(memory) != size:  # images of another size have come: the memory of the former is of no more use
             self._free.clear()
             memory = np.empty(size, np.uint8)
         array = memory.reshape(shape)
@@ -51,5 +51,5 @@ class Lender:
         if (len(self._free) + 1) * len(memory) <= KEPT:
             self._free.append(memory)
 
-    def __reduce__(self) -> tuple[type[Lender], tuple[()]]:
-        return Lender, ()
+    def __reduce__(self) -> tuple[type[ReusedMemory], tuple[()]]:
+        return ReusedMemory, ()

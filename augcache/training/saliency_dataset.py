@@ -1,4 +1,4 @@
-"""torch data sets over a store. This file and what stands on it are all that imports torch."""
+"""torch datasets over a store. This file and what stands on it are all that imports torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from augcache.training.sample import OUTPUTS, Sample, output_of
 
 
 class SaliencyLookup:
-    """Replace a picture by its stored view; a callable for any ``Compose`` list, before crops and colour changes.
+    """Replace an image by its stored view; a callable for any ``Compose`` list, before crops and colour changes.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ class SaliencyLookup:
     view : {"segments", "saliency", "cut", "cutout"}
         See `augcache.training.views.render`.
     p : float
-        Chance of the stored view; else the picture comes back as it is.
+        Chance of the stored view; else the image comes back as it is.
     jitter : PaletteJitter or None
         How "segments" is re-coloured; None keeps each region's mean colour.
     on_miss : {"error", "original", "compute"}
-        What to do for a picture that has no record.
+        What to do for an image that has no record.
 
     Raises
     ------
@@ -57,8 +57,8 @@ class SaliencyLookup:
 
     Examples
     --------
-    >>> lookup = SaliencyLookup("pictures.augcache", p=0.8)
-    >>> lookup(Image.open("pictures/cat/1.png")).size
+    >>> lookup = SaliencyLookup("images.augcache", p=0.8)
+    >>> lookup(Image.open("images/cat/1.png")).size
     (80, 60)
     """
 
@@ -79,13 +79,13 @@ class SaliencyLookup:
         self._misses = Misses()
 
     def __call__(self, image: Any) -> Any:
-        """Return the picture or its view."""
+        """Return the image or its view."""
         return self.sample(image).draw()
 
     def sample(self, image: Any, output: str | None = None) -> Sample:
-        """Return what draws from one picture, in the form it came in or another."""
+        """Return what draws from one image, in the form it came in or another."""
         return Sample(
-            self.lookup, output or output_of(image), "this picture", lambda: as_pixels(image), None, image, self._misses
+            self.lookup, output or output_of(image), "this image", lambda: as_pixels(image), None, image, self._misses
         )
 
     def __repr__(self) -> str:
@@ -94,45 +94,45 @@ class SaliencyLookup:
 
 
 class HashedSaliencyDataset(Dataset[Any]):
-    """The items of a folder, of another data set or of a store, with pictures replaced by their stored views.
+    """The items of a folder, of another dataset or of a store, with images replaced by their stored views.
 
     Parameters
     ----------
-    base : path-like or map-style data set, optional
-        A folder, whose store's manifest gives the keys, so that with ``p=1`` no original is read; or a data set,
-        whose pictures are hashed. Without it, the store alone is read, in manifest order.
+    base : path-like or map-style dataset, optional
+        A folder, whose store's manifest gives the keys, so that with ``p=1`` no original is read; or a dataset,
+        whose images are hashed. Without it, the store alone is read, in manifest order.
     store : path-like or Store, optional
         Default for a folder: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     recipe, view, p, jitter, on_miss
         As for `SaliencyLookup`.
     output : {"pil", "array", "tensor", "indexed", "masks"}, optional
-        Type of the pictures of a folder or store: PIL image (the default), uint8 (H, W, 3) array or uint8 (3, H, W)
-        tensor; those of a wrapped data set keep the type they come in. "indexed": the index map and palette, for
+        Type of the images of a folder or store: PIL image (the default), uint8 (H, W, 3) array or uint8 (3, H, W)
+        tensor; those of a wrapped dataset keep the type they come in. "indexed": the index map and palette, for
         `PaletteJitter` to colour a whole batch on its device, which sends a third of the bytes to the training
         process (needs ``view="segments"`` and ``p=1``; `jitter` is then not used here). "masks": a dict of the
-        picture and its maps, which torchvision's v2 transforms crop and turn as one; see
+        image and its maps, which torchvision's v2 transforms crop and turn as one; see
         `augcache.training.sample.masks`.
     transform : callable or sequence of callables, optional
-        Applied to the picture after the replacement. With a sequence the picture becomes a list of views, one for
+        Applied to the image after the replacement. With a sequence the image becomes a list of views, one for
         each: original or stored view and its colours are drawn anew for every one of them, and read once.
     check : bool
-        Whether a folder is compared with the manifest when the data set opens. False trusts the manifest.
+        Whether a folder is compared with the manifest when the dataset opens. False trusts the manifest.
 
     Attributes
     ----------
     classes : list of str
-        Sorted class names; those of the wrapped data set, where it has them.
+        Sorted class names; those of the wrapped dataset, where it has them.
 
     Notes
     -----
-    A folder's or store's items are ``(picture, target)``; a wrapped data set's items keep their shape, and the
-    picture is the item itself, its first element, or its ``"image"``. Safe with fork and spawn workers.
+    A folder's or store's items are ``(image, target)``; a wrapped dataset's items keep their shape, and the
+    image is the item itself, its first element, or its ``"image"``. Safe with fork and spawn workers.
 
     Examples
     --------
-    >>> dataset = HashedSaliencyDataset("pictures", p=0.5, output="array")
-    >>> picture, target = dataset[0]
-    >>> picture.shape, dataset.classes
+    >>> dataset = HashedSaliencyDataset("images", p=0.5, output="array")
+    >>> image, target = dataset[0]
+    >>> image.shape, dataset.classes
     ((60, 80, 3), ['cat', 'dog'])
     """
 
@@ -151,21 +151,19 @@ class HashedSaliencyDataset(Dataset[Any]):
         check: bool = True,
     ) -> None:
         if is_store(base):
-            raise SourceError(f"{base}: a store, not a folder of pictures: give it as store=")
+            raise SourceError(f"{base}: a store, not a folder of images: give it as store=")
         if output not in (None, *OUTPUTS):
             raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
         self.folder = Path(base) if isinstance(base, str | os.PathLike) else None
         self.base: Any = None if self.folder is not None else base
         if self.base is not None and output in ("pil", "array", "tensor"):
             raise RecipeError(
-                f"output={output!r} is for folders and stores; a wrapped data set's pictures keep their type"
+                f"output={output!r} is for folders and stores; a wrapped dataset's images keep their type"
             )
         if output == "indexed" and (view != "segments" or p < 1 or on_miss == "original"):
             raise RecipeError("output='indexed' needs view='segments', p=1 and on_miss other than 'original'")
         if output == "masks" and on_miss == "original":
-            raise RecipeError(
-                "output='masks' needs on_miss other than 'original': a picture without record has no maps"
-            )
+            raise RecipeError("output='masks' needs on_miss other than 'original': an image without record has no maps")
         if store is None and self.folder is None:
             raise SourceError("give store=: without a folder there is no default for it")
         opened = store if isinstance(store, Store) else Store(store_path(self.folder or "", store))
@@ -184,7 +182,7 @@ class HashedSaliencyDataset(Dataset[Any]):
 
     @property
     def targets(self) -> list[Any]:
-        """Class index of each item; those of the wrapped data set, where it has them."""
+        """Class index of each item; those of the wrapped dataset, where it has them."""
         return getattr(self.base, "targets", []) if self.listing is None else self.listing.targets.tolist()
 
     def __len__(self) -> int:
@@ -194,7 +192,7 @@ class HashedSaliencyDataset(Dataset[Any]):
         if self.listing is None:
             return self._wrapped(index)
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} pictures")  # ends a plain for loop
+            raise IndexError(f"index {index} of {len(self)} images")  # ends a plain for loop
         return self._item(self._sample(self.listing, index), index)
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
@@ -215,14 +213,14 @@ class HashedSaliencyDataset(Dataset[Any]):
         return items
 
     def key(self, index: int) -> ContentKey:
-        """Content key of an item's picture, the original's; a known file is not read for it."""
+        """Content key of an item's image, the original's; a known file is not read for it."""
         if self.listing is None:
             return key_of(self.base, index)
         known = self.listing.key(index)
         return content_key(self._original(self.listing, index)) if known is None else known
 
     def _sample(self, listing: Listing, index: int) -> Sample:
-        """Return what draws from one picture of the folder or store; one that is new or changed has no key yet."""
+        """Return what draws from one image of the folder or store; one that is new or changed has no key yet."""
         name = listing.names[index]
         return Sample(
             self.lookup, self.output or "pil", name, lambda: self._original(listing, index), listing.key(index)
@@ -247,10 +245,10 @@ class HashedSaliencyDataset(Dataset[Any]):
             raise SourceError(f"item {index} is a dict without 'image'; it has: {', '.join(map(str, item))}")
         sample = self.lookup_transform.sample(item if name is None else item[name], self.output)
         try:
-            picture = self._views(sample)
+            image = self._views(sample)
         except (MissError, SourceError) as error:
             raise type(error)(f"item {index}: {error}") from error
-        return picture if name is None else replaced(item, name, picture)
+        return image if name is None else replaced(item, name, image)
 
     def _original(self, listing: Listing, index: int) -> np.ndarray:
         name = listing.names[index]
@@ -274,10 +272,10 @@ class HashedSaliencyDataset(Dataset[Any]):
         )
 
 
-def replaced(item: Any, name: Any, picture: Any) -> Any:
-    """Copy of an item with another picture, of the same type."""
+def replaced(item: Any, name: Any, image: Any) -> Any:
+    """Copy of an item with another image, of the same type."""
     if isinstance(item, dict):
-        return {**item, name: picture}
+        return {**item, name: image}
     if hasattr(item, "_replace"):  # a named tuple
-        return item._replace(**{item._fields[0]: picture})
-    return type(item)([picture, *item[1:]])
+        return item._replace(**{item._fields[0]: image})
+    return type(item)([image, *item[1:]])

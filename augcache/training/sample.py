@@ -1,4 +1,4 @@
-"""One item of a data set: as many draws of original or stored view as are wanted, from one read. Imports torch."""
+"""One item of a dataset: as many draws of original or stored view as are wanted, from one read. Imports torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTPUTS = ("pil", "array", "tensor", "indexed", "masks")
 
 
 def output_of(image: Any) -> str:
-    """Which of `OUTPUTS` a picture is."""
+    """Which of `OUTPUTS` an image is."""
     if isinstance(image, Image.Image):
         return "pil"
     return "tensor" if isinstance(image, torch.Tensor) else "array"
@@ -48,15 +48,15 @@ class Sample:
     output : str
         One of `OUTPUTS`.
     name : str
-        Names the picture in an error.
+        Names the image in an error.
     read : callable
         Gives the original's pixels, uint8 (H, W, 3).
     key : ContentKey or None
-        The picture's, where it is known without a look at it.
+        The image's, where it is known without a look at it.
     image : PIL image, ndarray or tensor, optional
         The original in the form in which it is wanted, where it came in that form.
     misses : Misses, optional
-        Watches over pictures that come from outside.
+        Watches over images that come from outside.
     """
 
     lookup: Lookup
@@ -74,7 +74,7 @@ class Sample:
 
     @cached_property
     def record(self) -> StoredRecord | Record | None:
-        """The picture's record; None where it is to be left as it is."""
+        """The image's record; None where it is to be left as it is."""
         key = content_key(self.pixels) if self.key is None else self.key
         return self.lookup.record(key, self.name, lambda: self.pixels, self.misses)
 
@@ -88,7 +88,7 @@ class Sample:
         if record is None:
             return self._original
         if self.output == "indexed":
-            return indexed(index_map(record), record["palette"], self.lookup.lender)
+            return indexed(index_map(record), record["palette"], self.lookup.reused)
         if self.output == "tensor":
             return torch.from_numpy(self._view(record, "planes"))
         return self._view(record, self.output)
@@ -99,11 +99,11 @@ class Sample:
 
     def _view(self, record: StoredRecord | Record, output: str) -> Any:
         original = self.pixels if self.lookup.view == "cutout" else None
-        return self.lookup.picture(record, original, _uniform, output)
+        return self.lookup.rendered(record, original, _uniform, output)
 
 
 def masks(planes: np.ndarray, record: StoredRecord | Record) -> dict[str, Any]:
-    """Make the "masks" form: a picture with its maps, which torchvision's v2 transforms crop and turn as one.
+    """Make the "masks" form: an image with its maps, which torchvision's v2 transforms crop and turn as one.
 
     Parameters
     ----------

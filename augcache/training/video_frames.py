@@ -1,4 +1,4 @@
-"""VideoFrames: the frames of a store as a torch data set, one at a time or as clips. Imports torch."""
+"""VideoFrames: the frames of a store as a torch dataset, one at a time or as clips. Imports torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FrameInfo:
     seconds : float
         Time since the first frame.
     rotation : int
-        Degrees clockwise that the picture was turned by, because the video says so.
+        Degrees clockwise that the image was turned by, because the video says so.
     """
 
     source: str
@@ -59,7 +59,7 @@ class VideoFrames(Dataset[Any]):
     recipe : Recipe or str, optional
         Which frames, or the start of their recipe's digest; needed where the store holds several.
     transform : callable, optional
-        Applied to each picture.
+        Applied to each image.
     output : {"pil", "array", "tensor"}
         PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor.
 
@@ -129,19 +129,19 @@ class VideoFrames(Dataset[Any]):
                 raise IndexError(f"index {index} of {len(self)} items")  # ends a plain for loop
         numbers = [number for index in indices for number in self._items[index]]
         records = self.store.get_many(self.recipe, [self._rows[number].key for number in numbers])
-        pictures = iter([self._picture(number, record) for number, record in zip(numbers, records, strict=True)])
-        items = [tuple(next(pictures) for _ in self._items[index]) for index in indices]
+        images = iter([self._image(number, record) for number, record in zip(numbers, records, strict=True)])
+        items = [tuple(next(images) for _ in self._items[index]) for index in indices]
         return [item[0] for item in items] if self.clip is None else items
 
-    def _picture(self, number: int, record: Any) -> Any:
+    def _image(self, number: int, record: Any) -> Any:
         if record is None:
             row = self._rows[number]
             raise CorruptError(
                 f"{self.store.path}: frame {row.frame} of {row.name} has a manifest row and no record; "
                 "run 'augcache extract-frames' again"
             )
-        picture = as_output(pixels(record), self.output)
-        return picture if self.transform is None else self.transform(picture)
+        image = as_output(pixels(record), self.output)
+        return image if self.transform is None else self.transform(image)
 
     def info(self, index: int) -> Any:
         """Return where an item came from: `FrameInfo`, or for clips one for the anchor and each successor."""
@@ -149,7 +149,7 @@ class VideoFrames(Dataset[Any]):
         return infos[0] if self.clip is None else infos
 
     def key(self, index: int) -> ContentKey:
-        """Content key of an item's picture; of a clip's anchor."""
+        """Content key of an item's image; of a clip's anchor."""
         return self._rows[self._items[index][0]].key
 
     def __repr__(self) -> str:

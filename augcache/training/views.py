@@ -1,4 +1,4 @@
-"""Pictures made from a record: segments, saliency, cut, cutout."""
+"""Images made from a record: segments, saliency, cut, cutout."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _cut(record: Mapping[str, np.ndarray]) -> np.ndarray:
 def render(
     record: Mapping[str, np.ndarray], view: str, *, image: np.ndarray | None = None, planar: bool = False
 ) -> np.ndarray:
-    """Make the picture of a view.
+    """Make the image of a view.
 
     Parameters
     ----------
@@ -133,12 +133,12 @@ def render(
         return segments(index_map(record), record["palette"], planar=planar)
     if view == "cutout":
         if image is None:
-            raise RecipeError("view 'cutout' needs the original pictures, and a store holds none: give the folder")
+            raise RecipeError("view 'cutout' needs the original images, and a store holds none: give the folder")
         cut = _cut(record)
         if image.shape[:2] != cut.shape:
-            raise CorruptError(f"record: its cut is of {cut.shape}, and its picture of {image.shape[:2]}")
-        picture = image * cut[:, :, None]
-        return np.ascontiguousarray(picture.transpose(2, 0, 1)) if planar else picture
+            raise CorruptError(f"record: its cut is of {cut.shape}, and its image of {image.shape[:2]}")
+        made = image * cut[:, :, None]
+        return np.ascontiguousarray(made.transpose(2, 0, 1)) if planar else made
     if view == "saliency":
         values = saliency_map(record)
         values *= 255

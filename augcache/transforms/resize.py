@@ -1,4 +1,4 @@
-"""resize: a copy of fixed size, and where the picture lies in it."""
+"""resize: a copy of fixed size, and where the image lies in it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ LARGEST_SIDE = 16_384
 # before that hardly shows: real photographs, wherever the ratio falls, are 44 dB (median) and at least 37 dB from a
 # full decode. 1.75 gives 2 dB more for a tenth more time; see benchmarks/resize.py.
 MARGIN = 1.5
-# The same for pictures that were decoded whole, of which filtering is the smaller part of the work.
+# The same for images that were decoded whole, of which filtering is the smaller part of the work.
 MARGIN_WHOLE = 3.0
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a picture lies in its copy.
+    """How an image lies in its copy.
 
     Attributes
     ----------
     box : tuple of float
-        Left, top, right, bottom of what is kept of the picture, in shares of its width and height.
+        Left, top, right, bottom of what is kept of the image, in shares of its width and height.
     width, height : int
         Size of what is kept, in the copy.
     left, top : int
@@ -53,22 +53,22 @@ class Placement:
     top: int = 0
 
     def least(self, margin: float = MARGIN) -> tuple[float, float]:
-        """Width and height below which the whole picture must not be decoded."""
+        """Width and height below which the whole image must not be decoded."""
         left, top, right, bottom = self.box
         return margin * self.width / (right - left), margin * self.height / (bottom - top)
 
 
 def place(width: int, height: int, into: tuple[int, int], fit: str) -> Placement:
-    """Place a picture of `width` x `height` pixels into a copy.
+    """Place an image of `width` x `height` pixels into a copy.
 
     Parameters
     ----------
     width, height : int
-        Of the picture.
+        Of the image.
     into : tuple of int
         Width and height of the copy.
     fit : {"stretch", "crop", "pad"}
-        Fill the copy with all of the picture, whatever that does to its shape; keep its shape, and fill the copy
+        Fill the copy with all of the image, whatever that does to its shape; keep its shape, and fill the copy
         with the middle of it; or keep its shape, and put all of it in the middle of the copy.
     """
     wide, high = into
@@ -96,15 +96,15 @@ def render(
     Parameters
     ----------
     image : PIL image
-        A picture of mode RGB, or a mask of mode L.
+        An image of mode RGB, or a mask of mode L.
     placement : Placement
         From `place`.
     into : tuple of int
         Width and height of the copy.
     region : tuple of float, optional
-        Left, top, right, bottom of the picture in `image`; default all of it.
+        Left, top, right, bottom of the image in `image`; default all of it.
     reduced : bool
-        Whether `image` has fewer pixels than the picture, as `images.decode_small` may give it.
+        Whether `image` has fewer pixels than the image, as `images.decode_small` may give it.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def decode_encoded(data: np.ndarray) -> np.ndarray:
     check_encoded(data)
     copy = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if copy is None:
-        raise CorruptError("record: its encoded picture cannot be decoded")
+        raise CorruptError("record: its encoded image cannot be decoded")
     return np.asarray(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB))
 
 
@@ -191,8 +191,8 @@ def resize(
         Pixels as they are, compressed by the store; lossless WebP: smaller, slower to read; JPEG of quality 95
         (4:4:4): smaller still, and not lossless, so that the copy's pixels are those that come back from it.
     masks : bool, "stored" or "shown"
-        Whether the record has a mask beside the picture; or true, and what masks are of where an EXIF orientation turns
-        the picture and the sizes do not show it: the pixels as stored, or as shown. See `augcache.sources.Masked`.
+        Whether the record has a mask beside the image; or true, and what masks are of where an EXIF orientation turns
+        the image and the sizes do not show it: the pixels as stored, or as shown. See `augcache.sources.Masked`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""export(): the pictures of a store as files, for people and loaders that do not read stores."""
+"""export(): the images of a store as files, for people and loaders that do not read stores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from augcache.training.lookup import gives
 from augcache.training.views import NEEDS, render
 from augcache.transforms.resize import pixels
 from augcache.upkeep.originals import file_of, originals_folder
-from augcache.upkeep.shards import SHARD_PICTURES, Sample, import_arrow, parquet_shard, tar_shard
+from augcache.upkeep.shards import SHARD_IMAGES, Sample, import_arrow, parquet_shard, tar_shard
 from augcache.whole_file import write_whole
 
 if sys.platform != "win32":
@@ -43,7 +43,7 @@ VIEWS = (*NEEDS, "image")
 FORMATS = ("png", "webdataset", "parquet")
 _MARK, _INDEX = "_export.json", "index.json"  # readers of a folder of parquet files pass over a name that starts with _
 _LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255
-_TOGETHER = 64  # pictures encoded at a time
+_TOGETHER = 64  # images encoded at a time
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Exported:
     recipe : str
         Digest of the recipe, as hex.
     total, written, kept : int
-        Pictures; those that were written now, and those that an earlier run had written.
+        Images; those that were written now, and those that an earlier run had written.
     seconds : float
         Wall time.
     """
@@ -82,7 +82,7 @@ def export(
     source: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Exported:
-    """Write one picture for every row of the manifest.
+    """Write one image for every row of the manifest.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def export(
         a store that has none.
     format : {"png", "webdataset", "parquet"}
         A folder ``CLASS/KEY.png`` with ``index.json``, which has the source and the class of each; tar shards for
-        WebDataset; or parquet files, which ``datasets.load_dataset("parquet", data_dir=...)`` reads with pictures and
+        WebDataset; or parquet files, which ``datasets.load_dataset("parquet", data_dir=...)`` reads with images and
         class labels, and ``pandas.read_parquet(directory)`` as a table.
     recipe : str, optional
         Start of a recipe's digest, where the store holds several that fit.
@@ -112,13 +112,13 @@ def export(
     Raises
     ------
     StoreError
-        If the store holds no such pictures, or `directory` holds something else.
+        If the store holds no such images, or `directory` holds something else.
     SourceError
         If an original or a package is missing.
 
     Examples
     --------
-    >>> export("pictures.augcache", "out", view="segments").written
+    >>> export("images.augcache", "out", view="segments").written
     4
     """
     started = time.monotonic()
@@ -132,7 +132,7 @@ def export(
     present = store.has(chosen.digest, [row.key for row in rows])
     rows = [row for row, there in zip(rows, present, strict=True) if there]
     if not rows:
-        raise StoreError(f"{store.path}: no pictures in its manifest; build it from a folder first")
+        raise StoreError(f"{store.path}: no images in its manifest; build it from a folder first")
     folder = originals_folder(store.path, source) if view == "cutout" else None
     if os.path.exists(directory) and not os.path.isdir(directory):
         raise StoreError(f"{directory}: a file, not a folder; give another name for the export")
@@ -181,15 +181,15 @@ class _Export:
         with ThreadPoolExecutor(cpu_count()) as pool:
             self.map = pool.map
             if self.format == "png":
-                self.write_pictures()
+                self.write_images()
             else:
                 self.write_shards(keep=is_same)
 
     def claim(self) -> bool:
-        """Mark the directory as this export's; returns whether an earlier run had the same pictures."""
+        """Mark the directory as this export's; returns whether an earlier run had the same images."""
         mark = {"recipe": self.recipe.digest.hex(), "view": self.view, "format": self.format}
         names = "\n".join(f"{row.key.hex()} {row.label} {row.name} {row.frame}" for row in self.rows)
-        pictures = xxhash.xxh3_128_hexdigest(names.encode(errors="surrogateescape"))
+        images = xxhash.xxh3_128_hexdigest(names.encode(errors="surrogateescape"))
         try:
             found = json.loads((self.directory / _MARK).read_bytes())
             if not isinstance(found, dict) or {**found, **mark} != found:
@@ -200,15 +200,15 @@ class _Export:
                 raise StoreError(f"{self.directory}: holds other things; give a new folder") from None
         except ValueError as error:
             raise StoreError(f"{self.directory}: {_MARK} is damaged; give a new folder") from error
-        if found.get("pictures") != pictures:
+        if found.get("images") != images:
             for shard in [*self.directory.glob("*.tar"), *self.directory.glob("*.parquet")]:
                 shard.unlink()  # numbered by place, and the places are others now
-        write_whole(self.directory / _MARK, json.dumps({**mark, "pictures": pictures}, indent=2).encode())
-        return found.get("pictures") == pictures
+        write_whole(self.directory / _MARK, json.dumps({**mark, "images": images}, indent=2).encode())
+        return found.get("images") == images
 
     # -- formats --------------------------------------------------------------------------------------------
 
-    def write_pictures(self) -> None:
+    def write_images(self) -> None:
         index, folders, taken = [], _folders(self.classes), Counter[str]()
         for group in _groups(list(enumerate(self.rows)), _TOGETHER):
             files = []
@@ -230,7 +230,7 @@ class _Export:
         write_whole(self.directory / _INDEX, json.dumps(index, indent=1).encode())
 
     def remove_others(self, files: set[str]) -> None:
-        """Remove pictures of an earlier run that are no longer in the manifest, or are of another class by now."""
+        """Remove images of an earlier run that are no longer in the manifest, or are of another class by now."""
         for folder in ("", *(path.name for path in self.directory.iterdir() if path.is_dir())):
             for name in os.listdir(self.directory / folder):
                 if re.fullmatch(r"[0-9a-f]{32}(-\d+)?\.png", name) and f"{folder}/{name}".lstrip("/") not in files:
@@ -239,7 +239,7 @@ class _Export:
                 (self.directory / folder).rmdir()
 
     def write_shards(self, *, keep: bool) -> None:
-        shards = list(_groups(list(enumerate(self.rows)), SHARD_PICTURES))
+        shards = list(_groups(list(enumerate(self.rows)), SHARD_IMAGES))
         for number, group in enumerate(shards):
             if self.format == "webdataset":
                 file = self.directory / f"shard-{number:06d}.tar"
@@ -258,7 +258,7 @@ class _Export:
         if self.format == "webdataset":
             write_whole(self.directory / "classes.json", json.dumps(self.classes, indent=1).encode())
 
-    # -- pictures -------------------------------------------------------------------------------------------
+    # -- images -------------------------------------------------------------------------------------------
 
     def encode(self, group: list[tuple[int, Source]], wanted: list[bool]) -> Iterator[bytes]:
         """PNG bytes of each row; empty for one that is not wanted."""
@@ -273,7 +273,7 @@ class _Export:
             raise StoreError(f"{self.store.path}: entry {row.key.hex()} was deleted while the export ran")
         original = None if self.originals is None else _original(self.originals, row)
         buffer = io.BytesIO()
-        _picture(record, self.view, original).save(buffer, "PNG")
+        _image(record, self.view, original).save(buffer, "PNG")
         return buffer.getvalue()
 
     def report(self, written: int, total: int) -> None:
@@ -283,7 +283,7 @@ class _Export:
             self.progress(self.counts)
 
 
-def _picture(record: Mapping[str, np.ndarray], view: str, original: np.ndarray | None) -> Image.Image:
+def _image(record: Mapping[str, np.ndarray], view: str, original: np.ndarray | None) -> Image.Image:
     if view == "image":
         return Image.fromarray(pixels(record))
     if view == "segments" and record["labels"].dtype == np.uint8:

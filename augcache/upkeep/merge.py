@@ -40,7 +40,7 @@ class Merged:
     sources, failures : int
         Manifest rows and failures that were added.
     clashes : int
-        Names that stand for another picture in a source than in the store, which keeps its own.
+        Names that stand for another image in a source than in the store, which keeps its own.
     seconds : float
         Wall time.
     """
@@ -90,7 +90,7 @@ def merge(
     Raises
     ------
     StoreError
-        If two stores hold different values for one recipe and picture (nothing is overwritten), if the disk is too
+        If two stores hold different values for one recipe and image (nothing is overwritten), if the disk is too
         small, or if a store cannot be opened or is being written.
 
     Notes
@@ -99,7 +99,7 @@ def merge(
 
     Examples
     --------
-    >>> merged = merge("all.augcache", ["pictures.augcache", "films.augcache"])
+    >>> merged = merge("all.augcache", ["images.augcache", "films.augcache"])
     >>> merged.clashes, merged.corrupt
     (0, 0)
     """

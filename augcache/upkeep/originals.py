@@ -117,13 +117,13 @@ def compare(store: Store, rows: Iterable[Row], folder: Path, *, digests: bool = 
     ------
     name, outcome : str
         Name of the source, and `SAME`, `CHANGED` (a file whose time alone differs is compared by its bytes),
-        `SWAPPED`, `VANISHED`, `NEW`: a picture that is neither in the manifest nor among the failures; or `UNREADABLE`.
+        `SWAPPED`, `VANISHED`, `NEW`: an image that is neither in the manifest nor among the failures; or `UNREADABLE`.
     """
     known = {row.name: row for _, row in rows if row.mtime_ns}
     for name, row in known.items():
         yield name, _compare_one(folder, row, digests=digests)
     failed = {(failure.name, failure.size, failure.mtime_ns) for failure in store.failures()}
-    for item in _pictures(folder):
+    for item in _images(folder):
         if isinstance(item, BrokenItem):
             yield item.name, UNREADABLE
         elif item.name not in known and (item.name, item.size, item.mtime_ns) not in failed:
@@ -176,9 +176,9 @@ def file_of(folder: Path, name: str) -> FileItem | None:
     return FileItem(name, "", status.st_size, status.st_mtime_ns, str(folder / name))
 
 
-def _pictures(folder: Path) -> Iterator[FileItem | BrokenItem]:
+def _images(folder: Path) -> Iterator[FileItem | BrokenItem]:
     try:
         files = Folder(folder)
     except SourceError:
-        return  # a folder of videos has no pictures
+        return  # a folder of videos has no images
     yield from files

@@ -122,10 +122,10 @@ def _keys(store: Store, database: bytes, prefix: bytes) -> Iterator[bytes]:
 
 
 def _unbacked(store: Store, digests: list[bytes]) -> Iterator[bytes]:
-    """Keys of the manifest rows of decoded pictures that none of some recipes has an entry for."""
+    """Keys of the manifest rows of decoded images that none of some recipes has an entry for."""
     for key, value in store.scan(b"sources", DECODED):
-        picture = Source.from_bytes(value).key
-        if not any(store.has(digest, [picture])[0] for digest in digests):
+        image = Source.from_bytes(value).key
+        if not any(store.has(digest, [image])[0] for digest in digests):
             yield key
 
 

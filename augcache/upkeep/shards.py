@@ -1,4 +1,4 @@
-"""Files of many pictures for other loaders: WebDataset tar shards and parquet files."""
+"""Files of many images for other loaders: WebDataset tar shards and parquet files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from augcache.errors import SourceError
 
-SHARD_PICTURES = 1000
+SHARD_IMAGES = 1000
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One exported picture.
+    """One exported image.
 
     Attributes
     ----------
     number : int
         Its place in the manifest.
     png : bytes
-        The encoded picture.
+        The encoded image.
     target : int
         Class index.
     about : dict

@@ -40,7 +40,7 @@ _ADVICE = {
         "'augcache verify {store} --recompute N --transform {name}'"
     ),
     FEW: (
-        "the rest changed, vanished, are no picture files, or are of recipes that were not run; see 'augcache verify "
+        "the rest changed, vanished, are no image files, or are of recipes that were not run; see 'augcache verify "
         "{store} --sources'"
     ),
     CHANGED: "run the build again",
@@ -155,7 +155,7 @@ def verify(
 
     Examples
     --------
-    >>> verify("pictures.augcache").problems
+    >>> verify("images.augcache").problems
     []
     """
     started = time.monotonic()

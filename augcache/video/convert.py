@@ -1,4 +1,4 @@
-"""From a decoder's picture to an RGB array of the size that is wanted."""
+"""From a decoder's image to an RGB array of the size that is wanted."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SWAPPED = {"rgb565be", "rgb555be", "bgr565be", "bgr555be"}  # some libswscale 9 
 
 
 class Converter:
-    """Turns, scales and fits pictures; keeps the scalers' tables from one picture to the next.
+    """Turns, scales and fits images; keeps the scalers' tables from one image to the next.
 
     Parameters
     ----------
     size : (width, height) or None
-        None keeps a picture's own size.
+        None keeps an image's own size.
     fit : {"stretch", "crop", "pad"}
     """
 
@@ -50,7 +50,7 @@ class Converter:
         self._chroma_filter = int(Interpolation.BICUBIC)  # what the ffmpeg program has
 
     def __call__(self, frame: VideoFrame) -> tuple[int, NDArray[np.uint8]]:
-        """Degrees clockwise by which the picture was turned, and the picture, uint8 (H, W, 3), C-contiguous."""
+        """Degrees clockwise by which the image was turned, and the image, uint8 (H, W, 3), C-contiguous."""
         turned = frame.rotation
         if turned not in self._orientations:
             # Not for every frame: a frame whose side data was looked at is freed by the garbage collector only, and
@@ -161,7 +161,7 @@ def _inner(shown: tuple[int, int], size: tuple[int, int], fit: str) -> tuple[int
 
 
 def _place(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut the middle out of a picture that is too large; put one that is too small on black."""
+    """Cut the middle out of an image that is too large; put one that is too small on black."""
     height, width = image.shape[:2]
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     cut = image[max(top, 0) : max(top, 0) + size[1], max(left, 0) : max(left, 0) + size[0]]

@@ -3,7 +3,7 @@
 The rule. A packet may be left undecoded only where its own bytes prove that no wanted frame needs it and that it is one
 frame of the count:
 
-1. Packets are taken in runs that start at a frame from which decoding can always start afresh: an IDR picture of H.264
+1. Packets are taken in runs that start at a frame from which decoding can always start afresh: an IDR image of H.264
    or HEVC, a key frame of VP8, VP9 or AV1, an I-frame of MPEG-4 without B-frames, every frame of an intra-only codec.
    A run is decoded alone or not at all.
 2. In a run that holds a wanted frame, frames that no other frame refers to and that nobody wants are left out, and
@@ -40,8 +40,8 @@ class NotIndexed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """What a packet's bytes say about the picture in it."""
+class Image:
+    """What a packet's bytes say about the image in it."""
 
     fresh: bool  # decoding can start here, and nothing later refers to what came before
     shown: bool  # it is presented (some VP8 and VP9 packets only prepare a reference)
@@ -50,7 +50,7 @@ class Picture:
 
 
 # The same few for all packets: to make one takes a third as long as to look at a packet.
-_picture = functools.cache(Picture)
+_image = functools.cache(Image)
 
 
 class Run(NamedTuple):
@@ -58,25 +58,25 @@ class Run(NamedTuple):
 
     Parameters
     ----------
-    packets, pictures, times : list
+    packets, images, times : list
         In decoding order; presentation times in the stream's time base.
     order : list of int
         Positions in `packets` of the frames that are presented, in presentation order.
     """
 
     packets: list[Packet[VideoStream]]
-    pictures: list[Picture]
+    images: list[Image]
     times: list[int]
     order: list[int]
 
     def needed(self, wanted: set[int]) -> list[int]:
         """Positions to decode, in decoding order, so that the frames at `wanted` (positions too) come out."""
         stop = max(wanted) + 1
-        return [i for i in range(stop) if i in wanted or self.pictures[i].reference]
+        return [i for i in range(stop) if i in wanted or self.images[i].reference]
 
 
 def runs(
-    packets: Iterable[Packet[VideoStream]], examine: Callable[[Packet[VideoStream]], Picture], reorder: int
+    packets: Iterable[Packet[VideoStream]], examine: Callable[[Packet[VideoStream]], Image], reorder: int
 ) -> Iterator[Run]:
     """Split a stream into runs.
 
@@ -95,54 +95,54 @@ def runs(
         At the first packet that does not keep the rule; runs before it stand.
     """
     held: list[Packet[VideoStream]] = []
-    pictures: list[Picture] = []
+    images: list[Image] = []
     times: list[int] = []
     size = 0
     shown_until: int | None = None
     for packet in packets:
         if packet.dts is None and packet.size == 0:
             break  # the end mark
-        picture, pts = _examined(packet, examine)
-        if picture.fresh and held:
-            run = _run(held, pictures, times, shown_until, reorder)
+        image, pts = _examined(packet, examine)
+        if image.fresh and held:
+            run = _run(held, images, times, shown_until, reorder)
             shown_until = run.times[run.order[-1]]
             yield run
-            held, pictures, times, size = [], [], [], 0
-        elif not held and not picture.fresh:
+            held, images, times, size = [], [], [], 0
+        elif not held and not image.fresh:
             raise NotIndexed("it does not start with a frame that stands alone")
         held.append(packet)
-        pictures.append(picture)
+        images.append(image)
         times.append(pts)
         size += packet.size
         if size > RUN_BYTES:
             raise NotIndexed(f"over {RUN_BYTES >> 20} MiB between frames that stand alone")
     if held:
-        yield _run(held, pictures, times, shown_until, reorder)
+        yield _run(held, images, times, shown_until, reorder)
 
 
-def _examined(packet: Packet[VideoStream], examine: Callable[[Packet[VideoStream]], Picture]) -> tuple[Picture, int]:
+def _examined(packet: Packet[VideoStream], examine: Callable[[Packet[VideoStream]], Image]) -> tuple[Image, int]:
     """Tell what a packet holds and its presentation time; raises `NotIndexed` where it does not keep the rule alone."""
     if packet.pts is None or packet.size == 0:
         raise NotIndexed("a packet without a time or without data")
     if packet.is_discard or packet.is_corrupt:
         raise NotIndexed("an edit list or a damaged packet")
     try:
-        picture = examine(packet)
+        image = examine(packet)
     except (IndexError, struct.error):
         raise NotIndexed("a damaged packet") from None
-    if picture.fresh and packet.has_sidedata("new_extradata"):
+    if image.fresh and packet.has_sidedata("new_extradata"):
         raise NotIndexed("the stream changes its parameters")
-    return picture, packet.pts
+    return image, packet.pts
 
 
 def _run(
     packets: list[Packet[VideoStream]],
-    pictures: list[Picture],
+    images: list[Image],
     times: list[int],
     shown_until: int | None,
     reorder: int,
 ) -> Run:
-    shown = [i for i, picture in enumerate(pictures) if picture.shown]
+    shown = [i for i, image in enumerate(images) if image.shown]
     order = sorted(shown, key=times.__getitem__)
     ordered = [times[i] for i in order]
     if not order or len(set(ordered)) < len(ordered):
@@ -150,7 +150,7 @@ def _run(
     if shown_until is not None and ordered[0] <= shown_until:
         raise NotIndexed("runs overlap in time")
     if order == shown:  # nothing is reordered
-        return Run(packets, pictures, times, order)
+        return Run(packets, images, times, order)
     # The most frames that come earlier in the stream but are presented later, over all frames. A decoder that holds
     # back fewer would drop or misplace frames in a full decode too, and only a full decode can tell which.
     shown_before = 0
@@ -160,10 +160,10 @@ def _run(
             if shown_before - rank[position] > reorder:
                 raise NotIndexed("frames are reordered deeper than the decoder expects")
             shown_before += 1
-    return Run(packets, pictures, times, order)
+    return Run(packets, images, times, order)
 
 
-def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[VideoStream]], Picture]:
+def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[VideoStream]], Image]:
     """Pick what reads a stream's packets, by FFmpeg's names of format and decoder; NotIndexed where nothing can."""
     if codec in INTRA_CODECS and container in INTRA_CONTAINERS:
         return _intra
@@ -185,10 +185,10 @@ def examiner(container: str, codec: str, extradata: bytes) -> Callable[[Packet[V
     return simple[codec]
 
 
-def _intra(packet: Packet[VideoStream]) -> Picture:
+def _intra(packet: Packet[VideoStream]) -> Image:
     if not packet.is_keyframe:
         raise NotIndexed("a dependent frame in an intra-only codec")
-    return _picture(fresh=True, shown=True, reference=True)
+    return _image(fresh=True, shown=True, reference=True)
 
 
 def _units(data: memoryview, width: int) -> Iterator[tuple[int, int]]:
@@ -209,14 +209,14 @@ def _parameters(data: memoryview, start: int, end: int, extradata: bytes) -> Non
         raise NotIndexed("the stream changes its parameters")
 
 
-def _h264(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
+def _h264(packet: Packet[VideoStream], width: int, extradata: bytes) -> Image:
     """ITU-T H.264, 7.3.1 and 7.4.1: unit type and nal_ref_idc; a slice starts with first_mb_in_slice, ue(v)."""
     data = memoryview(packet)
-    pictures, idr, reference, recovery = 0, False, False, packet.is_keyframe
+    images, idr, reference, recovery = 0, False, False, packet.is_keyframe
     for start, end in _units(data, width):
         kind = data[start] & 31
         if kind in (1, 5):
-            pictures += data[start + 1] >> 7  # 1 is the code of macroblock 0: the first slice of a picture
+            images += data[start + 1] >> 7  # 1 is the code of macroblock 0: the first slice of an image
             idr |= kind == 5
             reference |= data[start] & 0x60 != 0
         elif kind in (7, 8):
@@ -225,33 +225,33 @@ def _h264(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
             raise NotIndexed("data partitioning")
         elif kind == 6 and data[start + 1] == 6:
             recovery = True
-    if pictures != 1:
+    if images != 1:
         raise NotIndexed("a packet that is not one frame")
-    return _picture(idr, True, reference, recovery and not idr)
+    return _image(idr, True, reference, recovery and not idr)
 
 
-def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Picture:
+def _hevc(packet: Packet[VideoStream], width: int, extradata: bytes) -> Image:
     """ITU-T H.265, 7.3.1.2 and table 7-1: even types under 15 are not referred to within their temporal layer."""
     data = memoryview(packet)
-    pictures, idr, irap, reference = 0, False, False, False
+    images, idr, irap, reference = 0, False, False, False
     for start, end in _units(data, width):
         kind, layer = data[start] >> 1 & 63, data[start + 1] & 7
         if kind < 32:
             first, discards = data[start + 2] >> 7, data[start + 2] >> 6 & 1
             if 16 <= kind <= 18 or (kind > 18 and discards):
                 raise NotIndexed("a splice that drops frames")
-            pictures += first
+            images += first
             idr |= kind in (19, 20)
             irap |= kind > 15
             reference |= kind > 14 or kind % 2 == 1 or layer != 1
         elif kind in (32, 33, 34):
             _parameters(data, start, end, extradata)
-    if pictures != 1:
+    if images != 1:
         raise NotIndexed("a packet that is not one frame")
-    return _picture(idr, True, reference, irap and not idr)
+    return _image(idr, True, reference, irap and not idr)
 
 
-def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
+def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Image:
     """ISO/IEC 14496-2, 6.2.5: a video object plane starts with its coding type, I, P, B or S.
 
     Without B nothing is reordered, and an I plane is a fresh start. A plane of a few bytes may be one that is "not
@@ -265,16 +265,16 @@ def _mpeg4(packet: Packet[VideoStream], extradata: bytes) -> Picture:
     for part in data[:mark].split(b"\0\0\1")[1:]:
         if 0x20 <= part[0] <= 0x2F and part not in extradata:
             raise NotIndexed("the stream changes its parameters")
-    return _picture(fresh=data[plane] >> 6 == 0, shown=True, reference=True)
+    return _image(fresh=data[plane] >> 6 == 0, shown=True, reference=True)
 
 
-def _vp8(packet: Packet[VideoStream]) -> Picture:
+def _vp8(packet: Packet[VideoStream]) -> Image:
     """RFC 6386, 9.1: the frame tag's first byte has the frame type and show_frame."""
     tag = memoryview(packet)[0]
-    return _picture(fresh=not tag & 1, shown=bool(tag >> 4 & 1), reference=True)
+    return _image(fresh=not tag & 1, shown=bool(tag >> 4 & 1), reference=True)
 
 
-def _vp9(packet: Packet[VideoStream]) -> Picture:
+def _vp9(packet: Packet[VideoStream]) -> Image:
     """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (frames in one packet, the last shown)."""
     data = memoryview(packet)
     head, several = data[0], data[-1] >> 5 == 6
@@ -282,10 +282,10 @@ def _vp9(packet: Packet[VideoStream]) -> Picture:
         raise NotIndexed("a damaged packet")
     flags = head & 15 if head >> 4 & 3 != 3 else (head & 7) << 1 | data[1] >> 7
     existing, inter, show = flags >> 3, flags >> 2 & 1, flags >> 1 & 1
-    return _picture(fresh=not existing and not inter, shown=several or bool(existing or show), reference=True)
+    return _image(fresh=not existing and not inter, shown=several or bool(existing or show), reference=True)
 
 
-def _av1(packet: Packet[VideoStream]) -> Picture:
+def _av1(packet: Packet[VideoStream]) -> Image:
     """AV1 bitstream specification, 5.3 to 5.9: a shown key frame with its sequence header resets everything."""
     data = memoryview(packet)
     at, sequence = 0, False
@@ -300,6 +300,6 @@ def _av1(packet: Packet[VideoStream]) -> Picture:
             at += 1
         sequence |= kind == 1
         if kind in (3, 6):  # frame header, frame
-            return _picture(fresh=sequence and data[at] >> 4 == 1, shown=True, reference=True)
+            return _image(fresh=sequence and data[at] >> 4 == 1, shown=True, reference=True)
         at += size
     raise NotIndexed("a packet without a frame")

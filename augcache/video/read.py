@@ -59,7 +59,7 @@ class Frame:
     seconds : float
         Its time, since that first frame.
     rotation : int
-        0, 90, 180 or 270: degrees clockwise that the picture was turned by, because the video says so.
+        0, 90, 180 or 270: degrees clockwise that the image was turned by, because the video says so.
     image : ndarray, uint8, (H, W, 3)
         RGB, turned; C-contiguous.
     """
@@ -82,13 +82,13 @@ def decode(
     Parameters
     ----------
     path : path
-        A video file. Its first video stream that is not a cover picture is read.
+        A video file. Its first video stream that is not a cover image is read.
     sampling : Sampling
         Which frames.
     size : (width, height), optional
-        Size of the pictures as they are shown, that is after turning; their own size if left out.
+        Size of the images as they are shown, that is after turning; their own size if left out.
     fit : {"stretch", "crop", "pad"}
-        How a picture of another shape is made to fit: ignore the shape, cover the size and crop the middle, or stay
+        How an image of another shape is made to fit: ignore the shape, cover the size and crop the middle, or stay
         inside it with black borders.
     progress : callable, optional
         Called after each packet that was decoded, wanted or not.
@@ -131,9 +131,9 @@ def _decode(
             may_skip = first_try and not sampling.wants_all and has_rule(container, stream)
             way = indexed if may_skip else sequential
             try:
-                for index, seconds, picture in way(container, stream, Picker(sampling), progress):
+                for index, seconds, image in way(container, stream, Picker(sampling), progress):
                     if index > last:
-                        yield Frame(index, seconds, *convert(picture))
+                        yield Frame(index, seconds, *convert(image))
                         given, last = given + 1, index
                 return
             except (NotIndexed, av.error.FFmpegError) as error:

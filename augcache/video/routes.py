@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-Found = tuple[int, float, "VideoFrame"]  # index, seconds, picture
+Found = tuple[int, float, "VideoFrame"]  # index, seconds, image
 
 
 class Stopped(Exception):
@@ -55,11 +55,11 @@ def indexed(
             progress()
             continue
         for position in run.order:
-            if run.pictures[position].recovery and picker.sampling.keyframes:
+            if run.images[position].recovery and picker.sampling.keyframes:
                 raise NotIndexed("key frames that do not stand alone")
             pts = run.times[position]
             seconds = (pts - first) * over / under
-            if picker.wants(index, seconds, run.pictures[position].fresh):
+            if picker.wants(index, seconds, run.images[position].fresh):
                 wanted[position] = (index, seconds)
             index += 1
         progress()
@@ -76,7 +76,7 @@ def _decode_run(
     import av.error
 
     needed = run.needed(set(wanted))
-    expected = deque(sorted((run.times[i], i) for i in needed if run.pictures[i].shown))
+    expected = deque(sorted((run.times[i], i) for i in needed if run.images[i].shown))
     try:
         for packet in [*(run.packets[i] for i in needed), None]:
             for frame in stream.codec_context.decode(packet):
@@ -142,7 +142,7 @@ def _frames(
     started, ahead = False, None
     for packet in _packets(container, stream):
         if packet.size == 0 and packet.dts is not None:
-            continue  # an AVI's "same picture again"; the decoder would take it for the end
+            continue  # an AVI's "same image again"; the decoder would take it for the end
         if slots is not None and packet.size:
             slots.append(packet.dts)
         started = started or packet.is_keyframe

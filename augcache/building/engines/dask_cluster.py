@@ -40,7 +40,7 @@ def _is_wanted() -> bool:
 
 @functools.cache  # once for each process
 def _keep_memory() -> None:
-    """Let this process keep memory that it has freed, for its next picture.
+    """Let this process keep memory that it has freed, for its next image.
 
     Dask starts its workers with a MALLOC_TRIM_THRESHOLD_ by which they hand it back at once; every large array is then
     mapped anew, page by page, which made SaliencyCut take half as long again.
@@ -65,7 +65,7 @@ class Cluster:
     def submit(self, number: int, function: Function, jobs: list[Any]) -> None:
         """Start a group; see `Engine`."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the pictures of a data set are large, which they are
+            warnings.simplefilter("ignore")  # that the images of a dataset are large, which they are
             key = f"augcache-{uuid.uuid4().hex}"
             future = self.client.submit(run_group, function, jobs, self.timeout, pure=False, retries=0, key=key)
         self._open[number] = future, time.monotonic()

@@ -96,7 +96,7 @@ class Processes:
             packed = cloudpickle.dumps(jobs)
         except Exception as error:
             raise BackendError(
-                f"a picture cannot be sent to a worker ({type(error).__name__}: {error}); use workers 0"
+                f"an image cannot be sent to a worker ({type(error).__name__}: {error}); use workers 0"
             ) from error
         while True:
             worker = self._idle.pop() if self._idle else self._start()

@@ -1,4 +1,4 @@
-"""From a picture to its saliency record."""
+"""From an image to its saliency record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record(image: np.ndarray, method: str, quality: str, scale: float) -> dict[s
     labels, regions = segment(work)
     if regions > MAX_REGIONS:
         raise SourceError(
-            f"picture of {width} x {height} pixels has {regions} regions, at most {MAX_REGIONS} can be "
+            f"image of {width} x {height} pixels has {regions} regions, at most {MAX_REGIONS} can be "
             "kept: give a scale below 1"
         )
     saliency = REGION_SALIENCY[method](work, labels, regions)
@@ -53,7 +53,7 @@ def _rc(image: np.ndarray, labels: np.ndarray, regions: int) -> np.ndarray:
 
 
 def _multiscale(image: np.ndarray, labels: np.ndarray, regions: int) -> np.ndarray:
-    """Average of region contrast over the picture's scales: each segments it anew, and errs elsewhere."""
+    """Average of region contrast over the image's scales: each segments it anew, and errs elsewhere."""
     height, width = image.shape[:2]
     total = saliency_map({"labels": labels, "region_saliency": _rc(image, labels, regions)})
     for scale in SCALES:

@@ -25,7 +25,7 @@ def region_contrast(labels: np.ndarray, regions: int, colours: Quantised) -> np.
         Region of each pixel, 0..regions-1, each of them present.
     regions : int
     colours : Quantised
-        The same picture's colours.
+        The same image's colours.
 
     Returns
     -------

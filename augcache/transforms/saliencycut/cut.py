@@ -17,7 +17,7 @@ from augcache.transforms.saliencycut.render import frame_size
 LOW = 0.1  # saliency below it is background
 HIGH = (0.9, 0.7, 0.5, 0.3)  # saliency above it is foreground; the next one is tried where the one before found nothing
 OUTER, INNER = 4, 8  # most rounds: of trimaps, and of mixtures within one
-SMALLEST_HALVED = 100  # pixels on a side; smaller pictures are cheap
+SMALLEST_HALVED = 100  # pixels on a side; smaller images are cheap
 FINE_STEPS = 3  # pixels on either side of the edge, at full size
 
 
@@ -61,7 +61,7 @@ def saliency_cut(image: np.ndarray, saliency: np.ndarray, *, quality: str = "exa
 
 
 def _coarse_to_fine(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """Cut the picture at half its size, then the band around the edge of that mask at full size."""
+    """Cut the image at half its size, then the band around the edge of that mask at full size."""
     height, width = saliency.shape
     half = (width + 1) // 2, (height + 1) // 2
     small = cv2.resize(np.ascontiguousarray(saliency, np.float32), half, interpolation=cv2.INTER_AREA)
@@ -104,7 +104,7 @@ def _frame(height: int, width: int) -> np.ndarray:
 
 
 class _Part:
-    """The part of a picture that is cut: its colours and its links, which all rounds share."""
+    """The part of an image that is cut: its colours and its links, which all rounds share."""
 
     def __init__(self, image: np.ndarray, saliency: np.ndarray, frame: np.ndarray, scale: _Scale) -> None:
         scaled = np.divide(image, np.float32(255), dtype=np.float32)

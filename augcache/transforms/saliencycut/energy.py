@@ -16,7 +16,7 @@ LARGEST_COST = 3000.0  # data terms beyond it bind a pixel as firmly
 
 @kernel
 def links(lab, smoothness):  # type: ignore[no-untyped-def]  # numba infers
-    """Capacities int32 ((H + 2) * (W + 2), 8) between neighbours of a picture, float32 (H, W, 3) Lab.
+    """Capacities int32 ((H + 2) * (W + 2), 8) between neighbours of an image, float32 (H, W, 3) Lab.
 
     Boykov and Jolly, ICCV 2001, as in GrabCut: ``smoothness exp(-beta d^2)`` over the distance of the pixels, where
     beta is half the inverse of the mean d^2.

@@ -1,4 +1,4 @@
-"""Histogram-based contrast (HC): a colour is salient when it is far from the picture's other colours."""
+"""Histogram-based contrast (HC): a colour is salient when it is far from the image's other colours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def histogram_contrast(colours: Quantised) -> np.ndarray:
     Returns
     -------
     float32 (H, W)
-        0..1; all zero for a picture of one colour.
+        0..1; all zero for an image of one colour.
     """
     distance = colour_distances(colours.lab)
     share = colours.count / colours.count.sum()

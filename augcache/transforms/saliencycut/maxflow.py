@@ -6,7 +6,7 @@ their parent are adopted or set free. Kohli and Torr, "Dynamic graph cuts", PAMI
 terminals change, the flow and the trees of the cut before are kept.
 
 The grid is padded by one pixel on each side, so that a neighbour is a constant distance away and needs no test for the
-edge of the picture. All that is known of a node lies in one cache line of 16 integers: `state` is int32 (16 N,), and a
+edge of the image. All that is known of a node lies in one cache line of 16 integers: `state` is int32 (16 N,), and a
 node is named by the index of its first field. Capacities are integers: the cut does not depend on the order of sums.
 """
 

@@ -22,7 +22,7 @@ _BIN = (_VALUE * np.float32(BINS - 0.0001)).astype(np.uint16)
 
 @dataclass(frozen=True)
 class Quantised:
-    """A picture in its most frequent colours.
+    """An image in its most frequent colours.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Quantised:
 
 
 def quantise(image: np.ndarray) -> Quantised:
-    """Quantise a picture to the colours that cover 95 % of it (Cheng et al., TPAMI 2015, section 3.2).
+    """Quantise an image to the colours that cover 95 % of it (Cheng et al., TPAMI 2015, section 3.2).
 
     Parameters
     ----------

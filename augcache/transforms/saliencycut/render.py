@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 FRAME = 0.02  # of each side; the map is zero there
-SMALLEST_SIDE = 128  # a picture of a smaller area than this squared is enlarged before it is worked on
+SMALLEST_SIDE = 128  # an image of a smaller area than this squared is enlarged before it is worked on
 
 
 def saliency_map(record: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -23,7 +23,7 @@ def saliency_map(record: Mapping[str, np.ndarray]) -> np.ndarray:
     -------
     float32 (H, W)
         0..1: the saliency of each pixel's region, zero in a frame of 2 %, smoothed over 3x3 pixels.
-        Pictures under 128 x 128 pixels, where 3x3 pixels are no small neighbourhood, are not smoothed.
+        Images under 128 x 128 pixels, where 3x3 pixels are no small neighbourhood, are not smoothed.
     """
     labels = record["labels"]
     height, width = labels.shape
@@ -39,7 +39,7 @@ def saliency_map(record: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def enlargement(height: int, width: int) -> int:
-    """Whole factor by which a small picture is enlarged before it is worked on; 1 from 128 x 128 pixels up."""
+    """Whole factor by which a small image is enlarged before it is worked on; 1 from 128 x 128 pixels up."""
     return math.ceil(SMALLEST_SIDE / math.sqrt(height * width))
 
 

@@ -14,7 +14,7 @@ MIN_SIZE = 200
 
 
 def segment(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """Cut a picture into regions of even colour, as the region contrast does.
+    """Cut an image into regions of even colour, as the region contrast does.
 
     Edges join 8-neighbours, weighted by their distance in smoothed CIE Lab.
 

@@ -1,4 +1,4 @@
-"""Where a cut may change the picture: the part around the salient pixels, and the trimap of a round."""
+"""Where a cut may change the image: the part around the salient pixels, and the trimap of a round."""
 
 from __future__ import annotations
 

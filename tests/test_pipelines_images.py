@@ -37,7 +37,7 @@ def test_animals_of_both_forms(tmp_path):
 
 
 def test_one_hot_trimaps(tmp_path):
-    """Pictures and three layers of 128x128, each pixel in one layer, with the two splits apart."""
+    """Images and three layers of 128x128, each pixel in one layer, with the two splits apart."""
     import pets128
 
     folder, names = pets128.make_sample(tmp_path / "pets"), []
