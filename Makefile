@@ -39,11 +39,11 @@ types: $(BIN)/.installed  ## mypy
 	$(BIN)/mypy
 
 golden: $(BIN)/.installed  ## write the golden digests and the command reference anew; look at the difference
-	$(BIN)/python -m pytest --write-golden tests/test_transforms.py tests/test_readme.py -k "version or reference"
+	$(BIN)/python -m pytest --write-golden tests/transforms/test_transforms.py tests/test_readme.py -k "version or reference"
 
 test-pipelines: $(BIN)/.installed  ## install the extra `train`, and run every pipeline on a small sample
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
-	$(BIN)/python -m pytest tests/test_pipelines*.py tests/test_policies.py --durations 0
+	$(BIN)/python -m pytest tests/pipelines tests/training/test_policies.py --durations 0
 
 $(CLUSTER)/.installed: pyproject.toml constraints.txt constraints-cluster.txt
 	test -x $(CLUSTER)/bin/python || $(PYTHON) -m venv $(CLUSTER)
@@ -53,7 +53,7 @@ $(CLUSTER)/.installed: pyproject.toml constraints.txt constraints-cluster.txt
 	touch $@
 
 test-cluster: $(CLUSTER)/.installed  ## Dask, Ray and an S3 server for real, in an environment of their own, .venv-cluster
-	$(CLUSTER)/bin/python -m pytest tests/test_cluster*.py --durations 5
+	$(CLUSTER)/bin/python -m pytest tests/building/test_cluster*.py --durations 5
 
 $(UV):
 	$(PYTHON) -m venv .venv-uv

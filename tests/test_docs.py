@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import write_image
 from PIL import Image
-from test_frames import write_video
+from video_variants import write_video
 
 import augcache
 from augcache import Recipe, build, extract_frames, resize

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from conftest import TORCHVISION_OPS
-from test_frames import write_video
+from video_variants import write_video
 
 from augcache.cli.commands import cli
 

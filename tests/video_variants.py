@@ -226,3 +226,17 @@ def stalls(path: str, progress: Callable[[], None]) -> bytes:
     if Path(path).name == "stalls":
         time.sleep(3600)
     return path.encode()
+
+
+def write_video(path, frames=30, size=(64, 48), seed=0, rate=10):
+    """A video whose frames differ."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for number in range(frames):
+            image = np.roll(base, 3 * number, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(stream.encode())

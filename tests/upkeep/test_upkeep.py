@@ -15,7 +15,7 @@ import pytest
 from conftest import sealed, write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_store import RECIPES, key, record
+from stores import RECIPES, key, record
 
 from augcache import Recipe, Store, build
 from augcache.errors import CorruptError, StoreError
@@ -26,8 +26,10 @@ from augcache.upkeep.merge import merge
 from augcache.upkeep.prune import compact, prune
 from augcache.upkeep.verify import verify
 
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for processes that import this file
+
 ELSEWHERE = Recipe.from_json('{"transform": "nowhere.to.be:found", "version": 3, "params": {"a": 1}}')
-PREAMBLE = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_upkeep import *\n"
+PREAMBLE = f"import sys; sys.path[:0] = {HERE!r}\nfrom test_upkeep import *\n"
 
 
 def noise(number: int, size: int = 400) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import worker_processes, write_image
 from PIL import Image
-from test_build import contents, counts
+from stores import contents, counts
 
 from augcache import Recipe, Store, build
 from augcache.building import memory, workers
@@ -25,7 +25,7 @@ from augcache.building.workers import Large, open_pool
 from augcache.errors import RecipeError
 from augcache.sources import FileItem
 
-TESTS = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
 
 
 def write_red(folder: Path, reds) -> None:
@@ -195,7 +195,7 @@ class FaultyItem(FileItem):
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_fault_of_our_own_is_no_failure_of_a_image(count):
+def test_a_fault_of_our_own_is_no_failure_of_an_image(count):
     """What our code raises by mistake is raised here, with the worker's traceback."""
     from augcache.building.build import hash_items
 
@@ -209,7 +209,7 @@ def test_a_fault_of_our_own_is_no_failure_of_a_image(count):
 # -- large images -----------------------------------------------------------------------------------------------
 
 
-def test_a_image_of_more_pixels_is_a_failure_before_it_is_decoded(tmp_path, run_cli):
+def test_an_image_of_more_pixels_is_a_failure_before_it_is_decoded(tmp_path, run_cli):
     """--max-pixels, in every build of images."""
     write_image(tmp_path / "p/small.png", 1, (10, 10))
     write_image(tmp_path / "p/large.png", 2, (30, 10))

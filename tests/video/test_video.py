@@ -485,7 +485,7 @@ class TestIsolation:
             "        time.sleep(1000 * (sys.argv[2] == '4K'))\n"
         )
         parent = subprocess.Popen(
-            [sys.executable, str(script), str(Path(__file__).parent), what], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script), str(Path(__file__).parents[1]), what], stdout=subprocess.PIPE, text=True
         )
         assert parent.stdout is not None
         child = int(parent.stdout.readline())

@@ -15,23 +15,15 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from stores import RECIPES, key, record
 
-from augcache import Recipe, Store
+from augcache import Store
 from augcache.errors import CorruptError, StoreError
-from augcache.images.keys import ContentKey
 from augcache.records import codec
 from augcache.storage.manifest import Failure, Source
 from augcache.storage.store import Batch
 
-RECIPES = [Recipe("toy:toy"), Recipe("toy:toy", shift=5)]
-
-
-def key(number: int) -> ContentKey:
-    return ContentKey(number.to_bytes(16, "big"))
-
-
-def record(number: int) -> dict[str, np.ndarray]:
-    return {"x": np.full(number % 50, number, np.int32)}
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for processes that import this file
 
 
 class StoreAgainstDict(RuleBasedStateMachine):
@@ -116,7 +108,7 @@ def test_the_map_grows_by_itself_under_an_open_reader(tmp_path):
     path = tmp_path / "s.augcache"
     store = filled(path, 10)
     code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path[:0] = {HERE!r}
 from test_store import *
 store = Store({str(path)!r})
 assert store.get(RECIPES[0], key(7)) is not None
@@ -179,7 +171,7 @@ def test_workers_may_be_forked_while_threads_read(tmp_path):
     path = tmp_path / "s.augcache"
     filled(path)
     code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path[:0] = {HERE!r}
 from test_store import *
 store, errors, stop = Store({str(path)!r}, "w"), [], threading.Event()
 def all_right():
@@ -239,7 +231,7 @@ def test_kill_nine_loses_nothing_that_was_committed(tmp_path):
     """A writer killed at any moment leaves a store with every committed record, and it can be written again."""
     path = tmp_path / "s.augcache"
     code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path[:0] = {HERE!r}
 from test_store import *
 store = Store({str(path)!r}, "w")
 start = len(store)
@@ -377,7 +369,7 @@ def test_a_read_only_folder_can_be_read(tmp_path):
         entry.chmod(0o444)
     path.chmod(0o555)
     code = f"""
-import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import os, sys; sys.path[:0] = {HERE!r}
 from test_store import *
 if os.getuid() == 0: os.setuid(65534)
 store = Store({str(path)!r})

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import write_image
 from PIL import Image
-from test_build import contents
-from test_frames import write_video
+from stores import contents
+from video_variants import write_video
 
 from augcache import Recipe, Store, build
 from augcache.building.engines.engine import WorkerError
@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, many, tmp_path):
     assert_same(Store(store), clean)
 
 
-def test_a_image_that_kills_its_worker_each_time_is_listed(cluster, tmp_path):
+def test_an_image_that_kills_its_worker_each_time_is_listed(cluster, tmp_path):
     """After three deaths an image counts as failed; every other one has its entry."""
     for index in range(24):
         pixels = np.full((8, 8, 3), index + 50, np.uint8)
@@ -137,7 +137,7 @@ def test_the_jobs_of_a_driver_that_is_killed_end(cluster, tmp_path):
     assert len(worked.split()) < 60
 
 
-def test_a_image_that_never_ends_is_a_failure(cluster, tmp_path):
+def test_an_image_that_never_ends_is_a_failure(cluster, tmp_path):
     """--timeout: the image fails, all others are computed, and the cluster works on."""
     for index in range(12):
         pixels = np.full((4, 4, 3), 100 + index, np.uint8)

@@ -123,7 +123,7 @@ def test_p_is_the_chance_of_the_view(built):
 
 
 @pytest.mark.parametrize("form", ["pil", "array", "tensor", "dict", "tuple", "named"])
-def test_a_wrapped_data_set_keeps_its_items(built, tmp_path, form):
+def test_a_wrapped_dataset_keeps_its_items(built, tmp_path, form):
     """Type of image, shape of item, labels and everything else pass through."""
     image = pixels_of(built, "a/2.png")
     tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)
@@ -228,7 +228,7 @@ def test_misuse_of_a_look_up_is_named(built, tmp_path, image, message):
         SaliencyLookup(tmp_path / "images.augcache")(image)
 
 
-def test_a_data_set_pickles_small(built):
+def test_a_dataset_pickles_small(built):
     """Sent to workers, a dataset takes its lists along, and no store."""
     dataset = HashedSaliencyDataset(built)
     assert len(pickle.dumps(dataset)) < 3000

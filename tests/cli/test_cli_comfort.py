@@ -19,7 +19,7 @@ from augcache.storage.progress_note import running
 from augcache.storage.runs import runs
 from augcache.text import duration_text, pace_text, short_path, size_text
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SLOW = ("--transform", "toy:slow", "-o", "seconds=0.2", "--workers", "1")
 
 

@@ -24,6 +24,8 @@ from augcache.storage.manifest import Source
 from augcache.testing import check_transform
 from augcache.transforms.resize import decode_encoded, place
 
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for processes that import this file
+
 SMALL = Recipe("resize", width=16, height=12)
 
 
@@ -64,7 +66,7 @@ def test_twice_computes_once_and_changes_are_noticed(images, tmp_path):
     assert rows(path)["b/copy.png"].key == rows(path)["a/2.png"].key
 
 
-def test_a_file_that_breaks_later_is_no_longer_listed_as_a_image(images, tmp_path):
+def test_a_file_that_breaks_later_is_no_longer_listed_as_an_image(images, tmp_path):
     """The copy of what a file once was is not served for what it is now."""
     path = tmp_path / "s.augcache"
     resize(images, SMALL, path, workers=0)
@@ -312,7 +314,7 @@ def test_a_stopped_run_keeps_what_it_finished_and_goes_on(tmp_path, sign):
         write_image(tmp_path / f"p/{index:02d}.png", index)
     path = tmp_path / "s.augcache"
     code = f"""
-import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys, time; sys.path[:0] = {HERE!r}
 from augcache.building.ingest import ingest
 from augcache.sources import Folder
 from augcache.building.workers import open_pool

@@ -143,7 +143,7 @@ def test_a_store_here(store):
 def shell(line: str, store: Path, **env) -> tuple[int, str, str]:
     """Run a line of bash, in which augcache and the store have names."""
     program = f"set -o pipefail; augcache() {{ {sys.executable} -m augcache \"$@\"; }}; S='{store}'; {line}"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), **env}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **env}
     done = subprocess.run(["bash", "-c", program], capture_output=True, check=False, env=environment, cwd=store.parent)
     return done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode(errors="surrogateescape")
 
@@ -276,7 +276,7 @@ def test_a_store_chooses_no_code(store, tmp_path):
     evil = Recipe.from_json('{"transform": "evil:f", "version": 1, "params": {}}')
     row = next(opened.sources())
     opened.commit(evil, Batch({row.key: codec.encode({"x": np.zeros(3)})}))
-    env = {"PYTHONPATH": f"{Path(__file__).parent}:{tmp_path}"}
+    env = {"PYTHONPATH": f"{Path(__file__).parents[1]}:{tmp_path}"}
     status, out, err = shell("augcache verify $S --recompute 6", store, **env)
     assert status == 1
     assert "recipes left out\tevil:f" in out
@@ -303,7 +303,7 @@ def test_a_broken_library_is_one_line(store, tmp_path, module, body):
     """It names the library and the repair; no traceback, no word of a bug."""
     (tmp_path / f"broken/{module}").mkdir(parents=True)
     (tmp_path / f"broken/{module}/__init__.py").write_text(body)
-    env = {"PYTHONPATH": f"{tmp_path}/broken:{Path(__file__).parent}"}
+    env = {"PYTHONPATH": f"{tmp_path}/broken:{Path(__file__).parents[1]}"}
     status, _, err = shell(
         "augcache build images --transform saliencycut --store new.augcache --workers 0", store, **env
     )
@@ -324,7 +324,7 @@ def test_what_is_left_of_opencv_is_told(store, tmp_path):
         "sys.meta_path.insert(0, Hidden)\n"
     )
     for command in ("preview $S", "build images --transform saliencycut --store new.augcache"):
-        status, _, err = shell(f"augcache {command}", store, PYTHONPATH=f"{tmp_path}/rest:{Path(__file__).parent}")
+        status, _, err = shell(f"augcache {command}", store, PYTHONPATH=f"{tmp_path}/rest:{Path(__file__).parents[1]}")
         assert (status, err.count("\n")) == (1, 1)
         assert "pip install --force-reinstall --no-deps opencv-contrib-python-headless" in err
 

@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_views(built):
         assert all(torch.equal(one, other) for one, other in zip(epoch(workers), epoch(workers), strict=True))
 
 
-def test_copies_and_data_sets_of_all_forms_are_taken(built, tmp_path):
+def test_copies_and_datasets_of_all_forms_are_taken(built, tmp_path):
     """A policy wraps small copies of a store, arrays and dicts; labels and shapes pass through."""
     store = resize(built, Recipe("resize", width=16, height=16), tmp_path / "small.augcache", workers=0).store
     copies = CachedImages(store)

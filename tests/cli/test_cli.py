@@ -109,7 +109,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     """An interrupt ends with 130 and one line, and the same command goes on."""
     for index in range(30):
         write_image(tmp_path / f"p/{index:02d}.png", index)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [
         sys.executable,
         "-m",
@@ -141,7 +141,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
 
 def test_progress_is_live_on_a_terminal(images):
     """On a terminal a bar is drawn and taken away; elsewhere no control characters are written."""
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TERM": "xterm", "COLUMNS": "80"}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TERM": "xterm", "COLUMNS": "80"}
     env.pop("NO_COLOR", None)
     command = [sys.executable, "-m", "augcache", "build", str(images), "--transform", "toy:toy", "--workers", "0"]
     master, slave = pty.openpty()

@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from augcache.training import collate
 from augcache.training.collate import FREE, SPARE, TAKEN, Collate
 
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for processes that import this file
+
 
 class Numbers(Dataset):
     """Item k: two views full of k, a dict, a number and a text."""
@@ -91,7 +93,7 @@ for _ in range(3):
 """
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(HERE)},
     )  # fmt: skip  # one call
     assert ended.stdout == "0\n0\n0\n", ended.stderr
 

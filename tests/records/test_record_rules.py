@@ -25,6 +25,8 @@ from augcache.training.cached_images import CachedImages
 from augcache.upkeep.export import export
 from augcache.upkeep.verify import verify
 
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for processes that import this file
+
 RECIPE = Recipe("toy:toy")
 IMAGE = np.zeros((20, 24, 3), np.uint8)
 GOOD = {
@@ -176,7 +178,7 @@ for what, folder, store in stores:
 """
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(HERE)},
     )  # fmt: skip  # one call
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 

@@ -12,7 +12,7 @@ from conftest import forged, write_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_frames import write_video
+from video_variants import write_video
 
 from augcache import Recipe, Store, build, content_key
 from augcache.building.extract_frames import extract_frames
@@ -42,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
 def store(folder) -> Store:
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     return Store(build(folder, Recipe("toy:toy"), workers=0).store)
 
 

@@ -160,7 +160,7 @@ def as_anybody(tmp_path):
     """Run Python code as a user for whom permissions bind."""
 
     def run(code):
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         out = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
             preexec_fn=without_rights,  # nothing here runs threads that it could wait for
@@ -242,7 +242,7 @@ print([row.name for row in Store(report.store).sources(recipe.digest)])
 
 def test_videos_of_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     """Of videos as of images: one failure, and the rest is done."""
-    from test_frames import write_video
+    from video_variants import write_video
 
     (tmp_path / "v/b").mkdir(parents=True)
     write_video(tmp_path / "v/x.mp4", frames=4)

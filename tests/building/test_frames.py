@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from video_variants import write_video
 
 from augcache import HashedSaliencyDataset, Recipe, Store, VideoFrames, build, content_key
 from augcache.building.extract_frames import SUFFIXES, Videos, extract_frames, frames_of
@@ -15,20 +16,6 @@ from augcache.building.spool import Spool
 from augcache.errors import RecipeError, SourceError, StoreError
 from augcache.video.child_process import VideoBug
 from augcache.video.read import Sampling, decode
-
-
-def write_video(path, frames=30, size=(64, 48), seed=0, rate=10):
-    """A video whose frames differ."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    base = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for number in range(frames):
-            image = np.roll(base, 3 * number, axis=1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
-        container.mux(stream.encode())
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ import os
 import pickle
 import shutil
 import struct
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -354,7 +356,7 @@ def numbered():
     return Numbered()
 
 
-def test_data_sets(tmp_path):
+def test_datasets(tmp_path):
     """Number labels keep their values, whatever type they come in; a dataset's class names are used."""
     for dataset, classes in ((Numbered(), list(map(str, range(12)))), (Classed(), Classed.classes)):
         store = resize(dataset, SMALL, tmp_path / f"{type(dataset).__name__}.augcache", workers=0).store
@@ -363,22 +365,23 @@ def test_data_sets(tmp_path):
         assert [int(image[0, 0, 0]) for image, _ in data] == list(range(12))
 
 
-def test_a_data_set_by_name(run_cli, tmp_path):
+def test_a_dataset_by_name(run_cli, tmp_path):
     """--dataset makes the dataset in each worker, for every command that builds."""
+    here = partial(run_cli, cwd=Path(__file__).parent)  # where this file can be imported
     store = tmp_path / "d.augcache"
-    out = run_cli("resize", "--dataset", "test_sources:numbered", "--size", "16x12", "--store", store, "--workers", 2)
+    out = here("resize", "--dataset", "test_sources:numbered", "--size", "16x12", "--store", store, "--workers", 2)
     assert out.returncode == 0, out.stderr
     assert CachedImages(store).targets == list(range(12))
-    out = run_cli(
+    out = here(
         "build", "--dataset", "test_sources:numbered", "--transform", "toy:toy", "--store", store, "--workers", 0
     )
     assert out.returncode == 0, out.stderr
     assert [row.label for row in Store(store).sources()][10:] == ["10", "11"]
-    out = run_cli("resize", "--dataset", "test_sources:numbered")
+    out = here("resize", "--dataset", "test_sources:numbered")
     assert (out.returncode, "give --store" in out.stderr) == (2, True)
 
 
-def test_a_data_set_that_cannot_be_made(images):
+def test_a_dataset_that_cannot_be_made(images):
     """A mistake in a name, or options that do not go together, are one clear line."""
     for name, message in (("test_sources:nothing", "has no 'nothing'"), ("nowhere:f", "no module 'nowhere'")):
         with pytest.raises(SourceError, match=message):
@@ -393,7 +396,7 @@ def test_a_data_set_that_cannot_be_made(images):
         open_source(images, split="train")
 
 
-def test_made_data_sets_are_made_once_a_process():
+def test_made_datasets_are_made_once_a_process():
     """A worker does not open the dataset anew for each image."""
     items = list(MadeDataset("test_sources:numbered"))
     assert [item.load().label for item in items] == list(map(str, range(12)))

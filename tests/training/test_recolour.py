@@ -67,7 +67,7 @@ def test_indexed_batches_come_through_a_loader(images):
     assert not torch.equal(first, still)
 
 
-def test_a_wrapped_data_set_gives_index_maps_too(images):
+def test_a_wrapped_dataset_gives_index_maps_too(images):
     """Images that come from elsewhere, such as small copies, are coloured on the device as well; labels pass."""
     store = build(images, Recipe("toy:toy"), workers=0).store
     arrays = [np.asarray(image) for image, _ in HashedSaliencyDataset(images, p=0, output="array")]

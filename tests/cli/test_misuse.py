@@ -57,7 +57,7 @@ def test_a_crop_before_the_look_up_is_named_at_the_first_miss(images, store):
         next(iter(DataLoader(dataset, num_workers=1)))
 
 
-def test_a_crop_is_not_suspected_of_a_image_that_is_new(images, store):
+def test_a_crop_is_not_suspected_of_an_image_that_is_new(images, store):
     """After a hit, a miss is that image's own."""
     lookup = SaliencyLookup(store)
     lookup(Base(images)[0][0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from test_build import contents
+from stores import contents
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
 from augcache.errors import SourceError
@@ -102,7 +102,7 @@ def test_workers_of_a_cluster_read_the_objects_themselves(bucket, server, tmp_pa
 
 def test_copies_masks_and_frames_of_a_bucket(bucket, tmp_path):
     """resize and extract-frames read objects as well."""
-    from test_frames import write_video
+    from video_variants import write_video
 
     from augcache.building.extract_frames import extract_frames
     from augcache.building.resize import resize

@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 
 import pytest
-from test_build import contents
+from stores import contents
 
 from augcache import Recipe, Store, build
 

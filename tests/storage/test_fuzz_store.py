@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_store import RECIPES, key
+from stores import RECIPES, key
 
 from augcache import Recipe, Store
 from augcache.errors import AugcacheError, CorruptError, StoreError

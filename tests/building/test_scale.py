@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import worker_processes, write_image
-from test_build import contents, counts
-from test_frames import write_video
+from stores import contents, counts
+from video_variants import write_video
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
 from augcache.building.batching import groups
@@ -90,7 +90,7 @@ def test_every_source_has_shares(images, tmp_path):
         assert sorted(shares[0] + shares[1]) == sorted(item.name for item in source)
 
 
-def test_a_share_of_a_data_set_loads_no_other_image(tmp_path):
+def test_a_share_of_a_dataset_loads_no_other_image(tmp_path):
     """A dataset of a thousand images in ten shares: a task loads a hundred."""
     loaded = []
 

@@ -15,7 +15,7 @@ from augcache import Recipe
 from augcache.errors import RecipeError, SourceError
 from augcache.transforms.saliencycut import METHODS, saliency_map, saliencycut
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 SETS = {"pascal_s": "pascal_s/images", "weizmann_horse": "weizmann_horse/images", "msra1000_nomask": "msra1000_nomask"}
 
 

@@ -10,23 +10,13 @@ import numpy as np
 import pytest
 from conftest import write_image
 from PIL import Image
+from stores import contents, counts
 
 from augcache import Recipe, Store, build, content_key
 from augcache.errors import RecipeError, SourceError, StoreError
 from augcache.records import codec
 
 TOY = Recipe("toy:toy")
-
-
-def counts(report):
-    return report.computed, report.reused, report.failed
-
-
-def contents(store: Store) -> dict:
-    found = {}
-    for recipe in store.recipes():
-        found |= {(recipe.digest, key): store.get_bytes(recipe.digest, key) for key in store.keys(recipe)}
-    return found
 
 
 def test_twice_computes_once(images, tmp_path):
@@ -42,7 +32,7 @@ def test_twice_computes_once(images, tmp_path):
     assert len(log.read_text().split()) == 7
 
 
-def test_a_image_under_many_names_is_computed_once(tmp_path):
+def test_an_image_under_many_names_is_computed_once(tmp_path):
     """Copies, and the same pixels in another file format, share one record, found in one run."""
     pixels = write_image(tmp_path / "p/0.png", 5)
     for index in range(1, 9):
@@ -83,7 +73,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(images, tmp_path):
     assert list(Store(report.store).failures()) == []
 
 
-def test_a_image_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path):
+def test_an_image_that_kills_its_worker_is_listed_and_the_rest_is_done(tmp_path):
     """A crash or an exception in the transform costs its own image alone."""
     for index in range(20):
         pixels = np.full((8, 8, 3), index + 50, np.uint8)
@@ -126,7 +116,7 @@ def test_limit_takes_the_first_by_name(images, tmp_path):
     assert [row.name for row in Store(report.store).sources()] == ["a/0.png", "a/2.png"]
 
 
-def test_data_sets_in_memory(tmp_path):
+def test_datasets_in_memory(tmp_path):
     """Anything with a length and items that start with an image can be built."""
     images = [np.full((4, 4, 3), n, np.uint8) for n in (1, 2, 2)]
     data = [(image, label) for label, image in enumerate(images)]
@@ -169,7 +159,7 @@ def test_a_stopped_build_keeps_what_it_finished_and_goes_on(tmp_path, sign):
     pixels = [write_image(tmp_path / f"p/{index:02d}.png", index) for index in range(24)]
     recipe, path = Recipe("toy:slow", seconds=0.3), tmp_path / "s.augcache"
     code = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from augcache import *
 build({str(tmp_path / "p")!r}, Recipe("toy:slow", seconds=0.3), {str(path)!r}, workers=2)
 """
