@@ -23,17 +23,19 @@ _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(o
 
 
 def check_files(folder: str) -> None:
-    """Raise `StoreError` where a file of a store is a link or a device: opening one could write somewhere else."""
+    """Raise `StoreError` where opening a store's files could write to what is none: a link, a device, an empty file."""
     for name in ("lock.mdb", "writer.lock", "data.mdb"):
         path = os.path.join(folder, name)
         try:
-            mode = os.stat(path).st_mode if name == "data.mdb" else os.lstat(path).st_mode
+            status = os.stat(path) if name == "data.mdb" else os.lstat(path)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); check its owner") from error
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path}: not a plain file; a store has none such, do not use this one")
+        if name == "data.mdb" and status.st_size == 0:  # LMDB would make a new database of it
+            raise StoreError(f"{folder}: not an augcache store (data.mdb is empty); give another --store")
 
 
 def state(data: str) -> bytes:

@@ -23,10 +23,10 @@ import lmdb
 
 from augcache.errors import CorruptError, StoreError
 from augcache.storage import checked
+from augcache.storage.compact_copy import copy_compacted, write_same
 from augcache.storage.lmdb_errors import explain, is_lock_trouble
-from augcache.storage.lmdb_meta import missing_bytes, read_meta, show_one_state
-from augcache.storage.lmdb_pages import check as check_pages
 from augcache.storage.open_lock import opening, replacing
+from augcache.storage.page_check import check_pages, check_searches
 
 Result = TypeVar("Result")
 Transaction = lmdb.Transaction
@@ -61,19 +61,10 @@ class Environment:
         for _ in range(100):
             checked.check_files(self.path)
             new = writable and not os.path.exists(data)
-            missing = 0 if new else missing_bytes(data, read_meta(data))
             found, self.inode = (b"", None) if new else (checked.state(data), _inode(data))
-            # A file that is short is sound where only free pages are missing, which the check of all pages tells.
-            is_known = not (missing or check) and (new or found == self._sound or checked.is_stamped(self.path, found))
+            is_known = not check and (new or found == self._sound or checked.is_stamped(self.path, found))
             try:
                 self._env, self._databases = _open_lmdb(self.path, writable, self.inode, check=not is_known)
-            except CorruptError as error:
-                if not missing:
-                    raise
-                raise CorruptError(
-                    f"{self.path}: data.mdb is cut short, by {missing} bytes; "
-                    "copy the store again, or delete it and rebuild"
-                ) from error
             except (_ReplacedError, lmdb.MapResizedError):
                 continue  # another process made the map larger, or replaced the file, just then
             self.inode = self.inode or _inode(data)
@@ -91,6 +82,7 @@ class Environment:
             while True:
                 try:
                     _check_pages(self._env, self.path, self.inode)
+                    check_searches(self._env, self._databases, self.path)
                     return
                 except _ReplacedError:
                     self.reopen()
@@ -125,7 +117,6 @@ class Environment:
                     with self._env.begin(write=True, buffers=True) as transaction:
                         self._check_current()
                         result = work(transaction, self._databases)
-                    self._extend()
                     self._stamp()
                     return result
                 except _ReplacedError:
@@ -149,16 +140,6 @@ class Environment:
                 raise StoreError(f"{self.path}: the store was removed while it was open; build it again")
             self._env.close()
             self._open(self.writable)
-
-    def _extend(self) -> None:
-        # LMDB need not write pages that a transaction both took and gave back; a file without them would look cut
-        # short to `missing_bytes`, and be checked page by page at every open.
-        data = os.path.join(self.path, "data.mdb")
-        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
-        if os.path.getsize(data) < needed:
-            with self._no_writer():  # that makes it longer meanwhile
-                if self.inode == _inode(data) and os.path.getsize(data) < needed:
-                    os.truncate(data, needed)
 
     @contextlib.contextmanager
     def _no_writer(self) -> Iterator[Transaction]:
@@ -231,21 +212,10 @@ class Environment:
         The write transaction keeps out every writer until the rename is done; one that waited for it finds another
         file than it had opened, and opens that. A process that has the old file open goes on reading it.
         """
-        copy = aside / "data.mdb"
         with self._lock:
             try:
-                with self._no_writer() as transaction:
-                    self._check_current()
-                    self._env.copy(str(aside), compact=True)
-                    # The lock file stays, and with it the number by which a reader finds its meta page. So the copy,
-                    # which starts at transaction 1, goes on from the last one; and in both files both meta pages show
-                    # the last state, since commits to the new file make readers of the old one look at either.
-                    last = transaction.id() - 1
-                    show_one_state(copy, 1, last)
-                    with open(os.path.join(self.path, "data.mdb"), "r+b", buffering=0) as old, replacing(self.path):
-                        os.replace(copy, os.path.join(self.path, "data.mdb"))
-                        show_one_state(old.fileno(), last & 1, last)
-                    _sync_folder(self.path)
+                while not self._replace_compacted(aside, self.write(write_same)):
+                    pass  # another process wrote in between, or another transaction is needed
             except lmdb.Error as error:
                 raise explain(error, self.path) from error
             except _ReplacedError as error:
@@ -253,6 +223,17 @@ class Environment:
                     f"{self.path}: another process replaced the store; run the same command again"
                 ) from error
             self.reopen()
+
+    def _replace_compacted(self, aside: Path, last: int) -> bool:
+        with self._no_writer() as transaction:
+            self._check_current()
+            copy = copy_compacted(self._env, last, aside) if transaction.id() == last + 1 else None
+            if copy is None:
+                return False
+            with replacing(self.path):
+                os.replace(copy, os.path.join(self.path, "data.mdb"))
+            _sync_folder(self.path)
+        return True
 
 
 class _Fork:
@@ -340,6 +321,8 @@ def _open_lmdb(
         if check:
             _check_pages(env, path, inode)
         databases = {name: env.open_db(name, create=new) for name in DATABASES}
+        if check:
+            check_searches(env, databases, path)
     except (_ReplacedError, lmdb.MapResizedError):
         env.close()
         raise
@@ -357,19 +340,23 @@ def _open_lmdb(
 
 def _check_pages(env: lmdb.Environment, path: str, inode: Inode | None) -> None:
     data = os.path.join(path, "data.mdb")
-    for _ in range(100):
-        with env.begin() as transaction:  # while it lasts, a writer leaves the pages of this state alone
-            state = [meta for meta in read_meta(data) if int(meta["transaction"]) == transaction.id()]
-            if _inode(data) != inode:
-                raise _ReplacedError
-            if state:  # else two commits came between the two lines
-                try:
-                    check_pages(data, state[0])
-                except StoreError:
-                    if _inode(data) != inode:  # the file was replaced in the middle of it
-                        raise _ReplacedError from None
-                    raise
+    for _ in range(10):
+        before = checked.state(data)
+        try:
+            with env.begin():  # while it lasts, a writer leaves the pages of this state and of later ones alone
+                check_pages(path)
                 return
+        except CorruptError as error:
+            if _inode(data) != inode:  # the file was replaced in the middle of it
+                raise _ReplacedError from None
+            missing = (env.info()["last_pgno"] + 1) * env.stat()["psize"] - os.path.getsize(data)
+            if checked.state(data) != before:
+                continue  # the file grew in the middle of it
+            if missing > 0:
+                raise CorruptError(
+                    f"{path}: data.mdb is cut short, by {missing} bytes; copy the store again, or delete it and rebuild"
+                ) from error
+            raise
     raise StoreError(f"{path}: changes faster than it can be checked; try again when the build is done")
 
 
@@ -379,7 +366,9 @@ def _open_with_lock(path: str, writable: bool, new: bool) -> lmdb.Environment:
     # max_readers is room for the loader workers of many trainings on one machine.
     # max_spare_txns 0: a transaction kept for the next read holds its place in the lock file, which a forked child,
     # when it closes what it inherits, would give away while this process reads.
+    # lib_version 0: LMDB 0.9, whose files every lmdb reads. lmdb has 1.0 as well, which no test of ours has seen.
     arguments: dict[str, Any] = {
+        "lib_version": 0,
         "map_size": FIRST_MAP_BYTES if new else 0,
         "max_dbs": len(DATABASES),
         "max_spare_txns": 0,

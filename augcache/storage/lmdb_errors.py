@@ -53,7 +53,7 @@ def explain(error: lmdb.Error | OSError, path: str) -> StoreError:
         return CorruptError(f"{path}: the store's pages are damaged ({text}); copy it again, or delete it and rebuild")
     if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError) or os.strerror(errno.EBADF) in text:
         # (a bad file descriptor is what LMDB makes of an empty file)
-        return StoreError(f"{path}: not an augcache store ({text}); give another --store")
+        return StoreError(f"{path}: not an augcache store (data.mdb is no LMDB 0.9 file); give another --store")
     if isinstance(error, lmdb.ReadersFullError):
         return StoreError(f"{path}: too many processes read this store at once; close some and try again")
     if room := _no_room(path, text):

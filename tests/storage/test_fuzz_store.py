@@ -289,6 +289,55 @@ def test_verify_looks_at_pages_that_were_sound_once(tmp_path):
     assert said >= 15
 
 
+def nodes(raw: bytes, kind: int) -> list[tuple[int, int]]:
+    """Page and node, as places in the file, of the leaf pages (2) or branch pages (1) that are or once were in use."""
+    found = []
+    for page in trees(raw)[2:]:
+        start = page * PAGE
+        if struct.unpack_from("<H", raw, start + 10)[0] == kind:
+            count = (struct.unpack_from("<H", raw, start + 12)[0] - 16) // 2
+            found += [(start, start + at) for at in struct.unpack_from(f"<{count}H", raw, start + 16)]
+    return found
+
+
+def test_nodes_that_overlap_do_no_harm(tmp_path):
+    """Values that reach over their neighbours, each inside its page: right records or an error, for writers too."""
+    expected = make(tmp_path / "base.augcache", 600)
+    raw = (tmp_path / "base.augcache/data.mdb").read_bytes()
+    outcomes = []
+    for case in range(16):
+        rng, changed = np.random.default_rng((5, case)), bytearray(raw)
+        share = rng.choice([0.01, 0.1, 1.0])
+        for page, node in nodes(raw, 2):
+            low, _, flags, key_size = struct.unpack_from("<4H", raw, node)
+            room = page + PAGE - node - 8 - key_size
+            if flags == 0 and rng.random() < share and room > low:
+                struct.pack_into("<H", changed, node, int(rng.integers(low, room)))
+        outcomes.append(run_case(bytes(changed), b"", expected, tmp_path / "case", write=True))
+    assert set(outcomes) <= {RIGHT << 8, REFUSED << 8}
+
+
+def test_a_wrong_key_of_an_inner_page_is_refused(tmp_path):
+    """A key that only leads the search, and leads it astray, hides an entry: the file is refused before it is read."""
+    make(tmp_path / "base.augcache", 600)
+    raw = (tmp_path / "base.augcache/data.mdb").read_bytes()
+    wrong = [node for _, node in nodes(raw, 1) if raw[node + 8 : node + 24] == RECIPES[0].digest]
+    refused = 0
+    for case, node in enumerate(wrong):
+        path = tmp_path / f"{case}.augcache"
+        path.mkdir()
+        changed = bytearray(raw)
+        changed[node + 8 + struct.unpack_from("<H", raw, node + 6)[0] - 1] ^= 1
+        (path / "data.mdb").write_bytes(changed)
+        try:
+            store = Store(path)
+        except CorruptError:
+            refused += 1
+            continue
+        assert all(store.get(RECIPES[0], key(n)) is not None for n in range(600))  # a page that is in use no more
+    assert refused >= 5
+
+
 def test_a_sound_file_is_checked_once(tmp_path, monkeypatch):
     """Opening a store again, a store that was just built, or one in a forked worker costs no second check."""
     make(tmp_path / "s.augcache", 100)
@@ -297,7 +346,7 @@ def test_a_sound_file_is_checked_once(tmp_path, monkeypatch):
     from augcache.storage import environment
 
     check = environment.check_pages
-    monkeypatch.setattr(environment, "check_pages", lambda path, meta: (checks.append(path), check(path, meta)))
+    monkeypatch.setattr(environment, "check_pages", lambda path: (checks.append(path), check(path)))
     for _ in range(3):
         assert len(Store(tmp_path / "s.augcache")) == 200
     assert not checks

@@ -346,6 +346,15 @@ def test_what_is_no_store_is_one_clear_line(tmp_path, make, message):
     assert set(after) - set(before) <= {"lock.mdb"} if path.is_dir() else after == before
 
 
+@pytest.mark.parametrize("data", [b"", b"hello" * 2000], ids=["empty", "garbage"])
+def test_a_data_file_of_something_else_is_not_written_to(tmp_path, data):
+    """Opened for writing, a file that is no database stays as it is, an empty one too."""
+    (tmp_path / "data.mdb").write_bytes(data)
+    with pytest.raises(StoreError, match="not an augcache store"):
+        Store(tmp_path, "w")
+    assert (tmp_path / "data.mdb").read_bytes() == data
+
+
 def test_a_folder_with_other_things_is_never_written_to(tmp_path):
     """--store pointing at a folder of images must not fill it."""
     (tmp_path / "holiday.jpg").write_bytes(b"x")

@@ -476,6 +476,55 @@ def test_a_recipe_row_of_a_stranger_is_one_clear_error(run_cli, tmp_path):
                 use()
 
 
+def test_readers_stay_while_compacts_are_killed(tmp_path):
+    """Stores that stay open answer right and never forget an entry, beside a writer and compacts that kill -9 ends."""
+    path, until, rng = tmp_path / "s.augcache", time.monotonic() + 4, np.random.default_rng(0)
+    fill(path, range(100))
+
+    def read():
+        store, least = Store(path), 100
+        while time.monotonic() < until:
+            count, n = len(store), int(rng.integers(100))
+            assert count >= least
+            assert np.array_equal(store.get(RECIPES[0], key(n))["x"], noise(n)["x"])
+            assert sum(1 for _ in store.keys(RECIPES[0])) >= count
+            least = count
+
+    def write():
+        n = 1000
+        while time.monotonic() < until:
+            Store(path, "w").commit(RECIPES[0], Batch({key(n): codec.encode(noise(n))}))
+            n += 1
+            time.sleep(0.01)
+        (tmp_path / "written").write_text(str(n - 1000))
+
+    def child(work):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                work()
+            except BaseException:  # noqa: BLE001  # whatever it is, the parent must know
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        return pid
+
+    children, ends = [child(read), child(read), child(write)], []
+    while time.monotonic() < until:
+        pid = child(lambda: compact(path))
+        if len(ends) % 3:  # the others come to their end
+            time.sleep(rng.random() * 0.06)
+            os.kill(pid, signal.SIGKILL)
+        ends.append(os.waitpid(pid, 0)[1])
+    assert set(ends[::3]) == {0}
+    assert signal.SIGKILL in ends
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 3
+    compact(path)
+    assert not (path / "compact.tmp").exists()
+    assert verify(path).problems == []
+    assert len(Store(path)) == 100 + int((tmp_path / "written").read_text())
+
+
 def test_compacting_all_the_time_loses_nothing(tmp_path):
     """Writers without the lock and readers that come and go, beside compact after compact: every commit is there."""
     path, until = tmp_path / "s.augcache", time.monotonic() + 3
