@@ -1,6 +1,6 @@
 """A damaged or hostile store file: right records or a clear error, and never a signal.
 
-Run as a script for a longer campaign: ``python tests/test_fuzz_store.py CASES SEED ENTRIES``.
+Run as a script for a longer campaign: ``PYTHONPATH=tests python tests/storage/test_fuzz_store.py CASES SEED ENTRIES``.
 """
 
 import os

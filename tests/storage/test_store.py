@@ -355,6 +355,13 @@ def test_a_data_file_of_something_else_is_not_written_to(tmp_path, data):
     assert (tmp_path / "data.mdb").read_bytes() == data
 
 
+def test_a_store_is_one_file_format_whatever_lmdb_makes_by_itself(tmp_path):
+    """Where the environment asks lmdb for LMDB 1.0, a store is written that all can read."""
+    code = f"import sys; sys.path += {HERE}; import test_store; test_store.filled({str(tmp_path / 's')!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "LMDB_DEFAULT_LIB_VERSION": "1"})
+    assert len(Store(tmp_path / "s")) > 0
+
+
 def test_a_folder_with_other_things_is_never_written_to(tmp_path):
     """--store pointing at a folder of images must not fill it."""
     (tmp_path / "holiday.jpg").write_bytes(b"x")
