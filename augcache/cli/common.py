@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from augcache.building.build_report import Report
-from augcache.building.engines import BACKENDS
+from augcache.building.engines import BACKENDS, RENAMED
 from augcache.cli.exit_codes import INTERRUPTED, OK, SOME_FAILED, say
 from augcache.progress import Progress
 from augcache.recipe import Recipe
@@ -42,6 +42,15 @@ class _Path(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not os.fspath(value):
             self.fail("the path is empty; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Backend(click.Choice[str]):
+    """The name of a backend."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in RENAMED:
+            self.fail(f"{value}: {RENAMED[value]}", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -80,10 +89,10 @@ running = stacked(
     ),
     click.option(
         "--backend",
-        type=click.Choice(BACKENDS),
-        default="loky",
+        type=_Backend(BACKENDS),
+        default="local",
         show_default=True,
-        help="Where the workers are: processes of this machine (loky), or a cluster.",
+        help="Where the workers are: processes of this machine (local), or a cluster.",
     ),
     click.option(
         "--scheduler", metavar="ADDR", help="Of Dask: tcp://HOST:8786; of Ray: auto, HOST:6379 or ray://HOST:10001."
