@@ -34,3 +34,12 @@ def _compiled(function: Callable[..., Any], signatures: list[Any] | None) -> Any
             stacklevel=3,
         )
         return njit(signatures, nogil=True)(function)
+
+
+def is_kept(function: Any) -> bool:
+    """Whether a kernel's machine code for this processor is kept already; else its first call compiles it."""
+    file = getattr(function._cache, "_cache_file", None)  # numba says it nowhere else; none where none can be kept
+    if file is None:
+        return False
+    here = function.targetctx.codegen().magic_tuple()
+    return any(made_for == here for _, made_for, _ in file._load_index())
