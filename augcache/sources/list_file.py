@@ -112,7 +112,7 @@ class ListFile(Images):
                     return
                 rows = csv.reader(_lines_of(file), delimiter=separator)
                 for row in rows:
-                    if row and row[0]:
+                    if row and row[0].strip():
                         yield rows.line_num, [cell.strip() for cell in row]
         except OSError as error:
             raise SourceError(f"{self.file}: cannot be read ({error.strerror})") from error
