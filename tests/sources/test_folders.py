@@ -109,6 +109,7 @@ def test_as_torchvision_has_it(tree):
         plain = [(), ("a",), ("a", "c2"), *(each for each in folders if each and not any(map(is_passed_over, each)))]
         files |= {("a", "1.png"), ("a", "c2", "2.jpg")}
         links = [(link, target) for link, target in links if len(link) == 1 and target in plain[1:]]  # none is a loop
+        links.append((("d",), ("a",)))
         make(root, (plain, {file for file in files if file[:-1] in plain}, links))
         expected = datasets.ImageFolder(root, allow_empty=True)
         source = Folder(root)
