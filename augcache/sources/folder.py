@@ -6,6 +6,7 @@ import errno
 import os
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby
@@ -19,6 +20,9 @@ from augcache.sources.passed_over import is_passed_over
 from augcache.sources.regular import open_regular
 from augcache.sources.remote import File, Listed, list_url, root_of
 from augcache.text import printable
+
+# Folders that all link to one another have more names than could ever be listed.
+MOST_WAYS = 100_000
 
 
 class Folder(Images):
@@ -112,11 +116,12 @@ def list_folder(root: Path | str, wanted: Callable[[str, Head], bool]) -> Listed
         raise SourceError(f"{root}: a file, not a folder; give the folder that it is in")
     found: list[File] = []
     first: list[str] = []
+    times: Counter[_Identity] = Counter()
     pending: list[_Folder] = [(os.path.abspath(root), "", ())]  # a worker may have another current folder
     while pending:
         folder, prefix, above = pending.pop()
         try:
-            files, folders = _inside(folder, prefix, above, wanted)
+            files, folders = _inside(folder, prefix, above, wanted, times)
         except OSError as error:
             if not prefix:
                 raise SourceError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
@@ -129,18 +134,26 @@ def list_folder(root: Path | str, wanted: Callable[[str, Head], bool]) -> Listed
     return Listed(sorted(found, key=lambda file: os.fsencode(file.name)), sorted(name[:-1] for name in first))
 
 
-# Path and prefix of a folder, and what identifies it and the folders that it lies in.
-_Folder = tuple[str, str, tuple[tuple[int, int], ...]]
+_Identity = tuple[int, int]  # device and number
+_Folder = tuple[str, str, tuple[_Identity, ...]]  # path, prefix, and the folders that it lies in
 
 
 def _inside(
-    folder: str, prefix: str, above: tuple[tuple[int, int], ...], wanted: Callable[[str, Head], bool]
+    folder: str,
+    prefix: str,
+    above: tuple[_Identity, ...],
+    wanted: Callable[[str, Head], bool],
+    times: Counter[_Identity],
 ) -> tuple[list[File], list[_Folder]]:
     """Files of a folder, and its subfolders; raises OSError where these cannot be told."""
     files: list[File] = []
     folders: list[_Folder] = []
     own = os.stat(folder)
-    within = (*above, (own.st_dev, own.st_ino))
+    identity = own.st_dev, own.st_ino
+    within = (*above, identity)
+    times[identity] += 1
+    if times[identity] > MOST_WAYS:
+        raise SourceError(f"{folder}: links lead to this folder in more than {MOST_WAYS} ways; take some away")
     with os.scandir(folder) as entries:
         listed = [each for each in entries if not is_passed_over(each.name)]
     for entry in listed:
@@ -176,7 +189,7 @@ def _warn_of_twins(root: Path | str, classes: tuple[str, ...]) -> None:
         )
 
 
-def _is_loop(entry: os.DirEntry[str], within: tuple[tuple[int, int], ...]) -> bool:
+def _is_loop(entry: os.DirEntry[str], within: tuple[_Identity, ...]) -> bool:
     """Whether a folder is one that it lies in itself, by a link or a mount."""
     try:
         status = entry.stat()

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import fsspec
 import pytest
 from conftest import write_image
 from hypothesis import given, settings
@@ -132,6 +133,18 @@ def test_a_folder_linked_under_two_names(tmp_path, order):
     assert list(Videos(root).names()) == ["one/0.mp4", "two/0.mp4"]
 
 
+def test_links_without_end(tmp_path, monkeypatch):
+    """Folders that all link to one another are one clear line, not a listing that never ends."""
+    monkeypatch.setattr("augcache.sources.folder.MOST_WAYS", 50)
+    write_image(tmp_path / "0/0.png", 1)
+    for name in range(7):
+        (tmp_path / str(name)).mkdir(exist_ok=True)
+        for other in range(7):
+            (tmp_path / f"{name}/to{other}").symlink_to(tmp_path / str(other))
+    with pytest.raises(SourceError, match="links lead to this folder in more than 50 ways; take some away"):
+        Folder(tmp_path)
+
+
 def test_empty_and_failing_classes_keep_their_numbers(tmp_path):
     """A class is a folder, whether anything in it can be read or not."""
     write_image(tmp_path / "p/b/0.png", 1)
@@ -195,3 +208,25 @@ def test_two_unicode_forms_of_a_name(tmp_path, run_cli):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Folder(tmp_path / "p")
+
+
+def test_a_folder_by_url_has_the_same_classes(tmp_path):
+    """Listed from a bucket or from a disk: the same names, classes and numbers, and the same passed over."""
+    memory = fsspec.filesystem("memory")
+    tree = [
+        "p/b/0.png",
+        "p/a/c/1.png",
+        "p/2.png",
+        "p/@eaDir/x/0.png",
+        "p/__MACOSX/0.png",
+        "p/b/@eaDir/0.png",
+        "p/.h/0.png",
+    ]
+    for name in tree:
+        write_image(tmp_path / name, 1)
+        memory.pipe(f"/test-folders/{name}", b"x")
+    (tmp_path / "p/empty").mkdir()
+    memory.mkdirs("/test-folders/p/empty")
+    here, there = Folder(tmp_path / "p"), Folder("memory://test-folders/p")
+    assert here.classes == there.classes == ("a", "b", "empty", "")
+    assert pairs(here) == pairs(there) == [("2.png", 3), ("a/c/1.png", 0), ("b/0.png", 1)]
