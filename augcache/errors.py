@@ -40,6 +40,16 @@ class SourceError(AugcacheError):
     """
 
 
+class SourceWarning(UserWarning):
+    """A source is read, and something about its classes or targets is not as one would expect.
+
+    Examples
+    --------
+    >>> issubclass(SourceWarning, UserWarning)
+    True
+    """
+
+
 class TooLargeError(SourceError):
     """An image has more pixels than are wanted."""
 

@@ -1,6 +1,6 @@
 """How a build scales over workers and engines, and how many cores one driver can feed.
 
-    python benchmarks/scaling.py [DATA/saliency] [--images 192] [--repeats 3] [--engines loky]
+    python benchmarks/scaling.py [DATA/saliency] [--images 192] [--repeats 3] [--engines local]
 
 Dask and Ray are started on this machine where they are installed (extras `dask` and `ray`), else left out. Each
 engine has as many worker processes as the row says; the engines take turns, and medians count. With one worker the
@@ -82,7 +82,7 @@ def small(count: int, folder: Path) -> Path:
 def engines(folder: Path, names: list[str]):
     """Start what is installed; yields (name, workers) to the options of `build`."""
     with contextlib.ExitStack() as stack:
-        found = {("loky", count): {"workers": count} for count in (1, 2) if "loky" in names}
+        found = {("local", count): {"workers": count} for count in (1, 2) if "local" in names}
         (folder / "stubs.py").write_text(STUB)
         sys.path[:0] = [str(folder), str(TESTS)]
         with contextlib.suppress(ImportError):
@@ -107,7 +107,7 @@ def start(stack, clusters, name: str, folder: Path, found: dict) -> None:
             cluster = stack.enter_context(clusters.ray(folder / f"{name}{count}"))  # one head serves both
             import ray
 
-            # A connection that lasts keeps its workers from build to build, as Dask and loky do anyway.
+            # A connection that lasts keeps its workers from build to build, as Dask and local processes do anyway.
             ray.init(cluster.address, log_to_driver=False, logging_level="critical")
             stack.callback(ray.shutdown)
             found[name, 1] = {"backend": name, "scheduler": cluster.address, "workers": 1}
@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, default=Path("../shared/data/saliency"))
     parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--engines", nargs="+", default=["loky", "dask", "ray"], help="as few as you like at a time")
+    parser.add_argument("--engines", nargs="+", default=["local", "dask", "ray"], help="as few as you like at a time")
     arguments = parser.parse_args()
     os.environ.update({f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "NUMBA")})
     print(f"load before: {', '.join(f'{value:.1f}' for value in os.getloadavg())}; {os.cpu_count()} cores")

@@ -15,7 +15,7 @@ import psutil
 TESTS = Path(__file__).parent
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": str(TESTS),  # the transforms of toy.py, on the workers
+    "PYTHONPATH": f"{TESTS}:{TESTS / 'building'}",  # on the workers: the transforms of toy.py, functions of the tests
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0",
     "RAY_USAGE_STATS_ENABLED": "0",

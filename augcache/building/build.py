@@ -44,7 +44,7 @@ def build(
     workers: int | None = None,
     limit: int | None = None,
     level: int = 9,
-    backend: str = "loky",
+    backend: str = "local",
     scheduler: str | None = None,
     shard: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -68,7 +68,7 @@ def build(
         Only the first so many images, in order of name.
     level : int
         zstd level of what is written, 0 (none) to 22; does not change the recipe.
-    backend : {"loky", "dask", "ray"}
+    backend : {"local", "dask", "ray"}
         Where it computes: in processes of this machine, or on a cluster. This process alone writes.
     scheduler : str, optional
         Where the cluster is: ``tcp://host:8786`` for Dask; "auto" (the default), ``host:6379`` or

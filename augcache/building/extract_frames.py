@@ -108,7 +108,7 @@ def extract_frames(
     workers: int | None = None,
     limit: int | None = None,
     level: int = 9,
-    backend: str = "loky",
+    backend: str = "local",
     scheduler: str | None = None,
     shard: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] | None = None,

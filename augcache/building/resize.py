@@ -35,7 +35,7 @@ def resize(
     workers: int | None = None,
     limit: int | None = None,
     level: int = 9,
-    backend: str = "loky",
+    backend: str = "local",
     scheduler: str | None = None,
     shard: tuple[int, int] | None = None,
     timeout: float | None = None,

@@ -206,7 +206,7 @@ def _fly(
 
 @contextlib.contextmanager
 def open_pool(
-    backend: str = "loky", scheduler: str | None = None, workers: int | None = None, timeout: float | None = None
+    backend: str = "local", scheduler: str | None = None, workers: int | None = None, timeout: float | None = None
 ) -> Iterator[Pool]:
     """Have workers for as long as the block runs.
 
@@ -232,7 +232,7 @@ def open_pool(
     if timeout is not None and not timeout > 0:
         raise RecipeError(f"timeout {timeout}: give seconds above 0")
     if workers == 0:
-        if (backend, scheduler) != ("loky", None):
+        if (backend, scheduler) != ("local", None):
             raise BackendError(f"workers 0 works in this process: leave it out for backend {backend}")
         if timeout is not None:
             raise BackendError("workers 0 works in this process, which cannot end itself: leave out the timeout")

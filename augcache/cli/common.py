@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 from augcache.building.build_report import Report
-from augcache.building.engines import BACKENDS
-from augcache.cli.exit_codes import INTERRUPTED, OK, SOME_FAILED, say
+from augcache.building.engines import BACKENDS, RENAMED
+from augcache.cli.exit_codes import INTERRUPTED, OK, SOME_FAILED, say, show
 from augcache.progress import Progress
 from augcache.recipe import Recipe
 from augcache.text import date_text, duration_text, pace_text, printable, short_path, size_text
@@ -42,6 +42,15 @@ class _Path(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not os.fspath(value):
             self.fail("the path is empty; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Backend(click.Choice[str]):
+    """The name of a backend."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in RENAMED:
+            self.fail(f"{value}: {RENAMED[value]}", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -80,10 +89,10 @@ running = stacked(
     ),
     click.option(
         "--backend",
-        type=click.Choice(BACKENDS),
-        default="loky",
+        type=_Backend(BACKENDS),
+        default="local",
         show_default=True,
-        help="Where the workers are: processes of this machine (loky), or a cluster.",
+        help="Where the workers are: processes of this machine (local), or a cluster.",
     ),
     click.option(
         "--scheduler", metavar="ADDR", help="Of Dask: tcp://HOST:8786; of Ray: auto, HOST:6379 or ray://HOST:10001."
@@ -100,26 +109,41 @@ running = stacked(
 )
 
 
-# What a first run waits for before its first result.
-_STARTS = {"saliencycut": "starting (first run: compiles, 30 s)"}
+def _start(recipe: Recipe, backend: str) -> str:
+    """Say what a run waits for before its first result."""
+    if recipe.name == "saliencycut" and backend == "local":  # of a cluster's machines nothing is known
+        from augcache.transforms.saliencycut.compute import is_compiled
+
+        if not is_compiled(recipe.params["method"]):
+            return "starting (first run: compiles, 30 s)"
+    return "starting"
 
 
 def run_build(
-    run: Callable[..., Report], items: Any, recipe: Recipe, path: Path, *, quiet: bool, as_json: bool, **options: Any
+    run: Callable[..., Report],
+    items: Any,
+    recipe: Recipe,
+    path: Path,
+    *,
+    quiet: bool,
+    as_json: bool,
+    backend: str,
+    **options: Any,
 ) -> int:
     """Run a build of any kind under a progress display, and print its report."""
     from augcache.cli import console  # rich, only where something runs
 
     latest = Progress(len(items))
+    start = "" if quiet else _start(recipe, backend)
     try:
-        with console.show(recipe.name, quiet=quiet, start=_STARTS.get(recipe.name, "starting")) as progress:
+        with console.show(recipe.name, quiet=quiet, start=start) as progress:
 
             def watch(counts: Progress) -> None:
                 nonlocal latest
                 latest = counts
                 progress(counts)
 
-            report = run(items, recipe, path, progress=watch, **options)
+            report = run(items, recipe, path, progress=watch, backend=backend, **options)
     except KeyboardInterrupt:
         say(
             f"interrupted: {latest.done} of {latest.total} are finished and kept in {short_path(path)}; "
@@ -181,10 +205,10 @@ def print_result(result: Any, as_json: bool) -> None:
         return
     for name, value in values.items():
         rows = value if isinstance(value, list) else None
-        tell(f"{name}: {_text(name, value) if rows is None else ''}".rstrip())
+        show(f"{name}: {_text(name, value) if rows is None else ''}".rstrip(), sys.stdout)
         for row in rows or ():
             for number, (key, entry) in enumerate(row.items()):
-                tell(f"  {' ' if number else '-'} {key}: {_text(key, entry)}")
+                show(f"  {' ' if number else '-'} {key}: {_text(key, entry)}", sys.stdout)
 
 
 def look_here() -> None:

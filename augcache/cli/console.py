@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from augcache.building.workers import SILENCE
+from augcache.cli.exit_codes import say
 from augcache.progress import Progress
 from augcache.text import duration_text, pace_text, printable
 
@@ -74,7 +75,7 @@ class _Bar:
 
     def __call__(self, counts: Progress) -> None:
         if counts.waiting:
-            self.bar.console.print(waiting_text(counts), highlight=False, markup=False)
+            say(waiting_text(counts))
         failed = f"{counts.failed} failed" if counts.failed else ""
         pace = self.pace(counts)
         self.bar.update(self.task, total=counts.total, completed=counts.done, pace=pace, failed=failed)
@@ -90,7 +91,7 @@ class _Lines:
     def __call__(self, counts: Progress) -> None:
         now, pace = time.monotonic(), self.pace(counts)
         if counts.waiting:
-            print(waiting_text(counts), file=sys.stderr)
+            say(waiting_text(counts))
         if now - self.last < PLAIN_SECONDS:
             return
         self.last = now

@@ -10,11 +10,14 @@ import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from augcache.cli import streams
 from augcache.cli.exit_codes import BUG, ERROR, INTERRUPTED, OK, USAGE, say
-from augcache.errors import AugcacheError
+from augcache.errors import AugcacheError, SourceWarning
 from augcache.extras import broken_import
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ def _leave_script_folder() -> None:
 
 
 def _run() -> int:
+    warnings.showwarning = partial(_show_warning, warnings.showwarning)
     try:
         code = _command()
         sys.stdout.flush()
@@ -66,6 +70,16 @@ def _run() -> int:
         say(f"augcache: {told}")
         return ERROR
     return code
+
+
+def _show_warning(
+    otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    """Say a warning of ours as every message; those of libraries come with the line that they are from."""
+    if issubclass(category, SourceWarning):
+        say(f"augcache: {message}")
+    else:
+        otherwise(message, category, *where, **more)
 
 
 def _command() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from augcache.cli.common import (
     tell_json,
     watched,
 )
-from augcache.cli.exit_codes import ERROR, OK, SOME_FAILED, say
+from augcache.cli.exit_codes import ERROR, OK, SOME_FAILED, say, show
 from augcache.extras import check_opencv
 from augcache.storage.progress_note import running, running_text
 from augcache.storage.store import Store
@@ -37,7 +38,7 @@ def info(store: str, as_json: bool) -> int:
         return OK
     print_result(found, as_json)
     if now is not None:
-        tell(f"running: {running_text(now)}")
+        show(f"running: {running_text(now)}", sys.stdout)
     return OK
 
 

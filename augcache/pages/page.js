@@ -158,6 +158,7 @@ async function show() {
   by("place").textContent = `page ${state.page + 1} of ${pages}`;
   by("previous").disabled = state.page === 0;
   by("next").disabled = state.page === pages - 1;
+  by("pager").hidden = false;  // before, its place is empty
 }
 
 // ---- distributions and provenance ---------------------------------------------------------------------------

@@ -34,3 +34,16 @@ def _compiled(function: Callable[..., Any], signatures: list[Any] | None) -> Any
             stacklevel=3,
         )
         return njit(signatures, nogil=True)(function)
+
+
+def is_kept(function: Any) -> bool:
+    """Whether a kernel's machine code for this processor is kept already; else its first call compiles it."""
+    if not hasattr(function, "targetctx"):
+        return True  # NUMBA_DISABLE_JIT: there is none
+    file = getattr(function._cache, "_cache_file", None)  # numba says it nowhere else; None where none can be kept
+    try:
+        kept = () if file is None else file._load_index()
+    except Exception:  # noqa: BLE001  # a damaged file of numba's, which reads it as a pickle
+        return False
+    here = function.targetctx.codegen().magic_tuple()
+    return any(made_for == here for _, made_for, _ in kept)

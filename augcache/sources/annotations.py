@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from augcache.errors import SourceError
+from augcache.errors import SourceError, SourceWarning
 from augcache.paths import is_folder
 from augcache.sources.folder import Folder
 from augcache.sources.items import BrokenItem, FileItem, Images
@@ -40,6 +41,11 @@ class Annotated(Images):
     -----
     An image with several kept categories, as in COCO, has their names as its label, sorted and joined by commas.
     Without `keep`, images without annotations are included, and have no label.
+
+    The classes are the kept categories in the order of their ids, which `category_ids` has, and a target is a place in
+    that order: iNaturalist's ``category_id`` itself where all categories are kept, and 0 to 79 for COCO's 1 to 90,
+    which torchvision's ``CocoDetection`` gives as they are. Where any image has several, there are neither classes nor
+    targets.
     """
 
     def __init__(self, root: str | os.PathLike[str], file: str | os.PathLike[str], keep: Sequence[str] = ()) -> None:
@@ -51,18 +57,36 @@ class Annotated(Images):
         self._there = {item.name: item for item in there if not isinstance(item, BrokenItem)}
         content = _read(self.file)
         kept = keep_categories(content.categories, keep, self.file)
-        self._listed = sorted(_labelled(content, kept, everything=not keep), key=lambda entry: os.fsencode(entry[0]))
+        self.category_ids = tuple(sorted(kept, key=_order))
+        names = {identity: str(content.categories[identity].get("name", identity)) for identity in self.category_ids}
+        listed = _labelled(content, names, everything=not keep)
+        self._listed = sorted(listed, key=lambda entry: os.fsencode(entry.name))
         if not self._listed:
             raise SourceError(f"{self.file}: no image has a category with {' and '.join(keep)}")
+        several = sum(entry.several for entry in self._listed)
+        self._classes = None if several else tuple(names.values())
         self._check_folder()
+        if several:
+            warnings.warn(
+                f"{self.file}: {several} of {len(self._listed)} images have several categories, so there are no "
+                "targets; for training wrap a dataset that has the labels (HashedSaliencyDataset), which then pass "
+                "through",
+                SourceWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the categories in the order of `category_ids`; None where an image has several."""
+        return self._classes
 
     def _check_folder(self) -> None:
         # A few are tried first: looking for millions takes a while, and is worth it only before an error.
         step = max(1, len(self._listed) // _TRIED)
-        names = (name for entries in (self._listed[::step], self._listed) for name, _ in entries)
+        names = (entry.name for entries in (self._listed[::step], self._listed) for entry in entries)
         if not any(map(self._exists, names)):
             raise SourceError(
-                f"{self.root}: none of the images of {self.file} is here, such as {self._listed[0][0]!r}; "
+                f"{self.root}: none of the images of {self.file} is here, such as {self._listed[0].name!r}; "
                 "give the folder that these paths start from"
             )
 
@@ -77,13 +101,13 @@ class Annotated(Images):
 
     def names(self) -> Iterator[str]:
         """Names, without a look at the files."""
-        return (name for name, _ in self._listed)
+        return (entry.name for entry in self._listed)
 
     def some(self, wanted: Callable[[str], bool]) -> Iterator[FileItem]:
         """Items of the wanted names."""
-        for name, label in self._listed:
-            if wanted(name):
-                yield self._item(name, label)
+        for entry in self._listed:
+            if wanted(entry.name):
+                yield replace(self._item(entry.name, entry.label), target=entry.target if self._classes else None)
 
     def _item(self, name: str, label: str) -> FileItem:
         if isinstance(self.root, Path):
@@ -174,9 +198,25 @@ def keep_categories(categories: dict[Any, dict[str, Any]], keep: Sequence[str], 
     return kept
 
 
-def _labelled(content: _Content, kept: set[Any], *, everything: bool) -> Iterator[tuple[str, str]]:
-    names = {identity: str(content.categories[identity].get("name", identity)) for identity in kept}
+class _Entry(NamedTuple):
+    """An image with its label; of several categories it has no target."""
+
+    name: str
+    label: str
+    target: int | None
+    several: bool
+
+
+def _labelled(content: _Content, names: dict[Any, str], *, everything: bool) -> Iterator[_Entry]:
+    place = {identity: number for number, identity in enumerate(names)}
     for image, file_name in content.images.items():
-        labels = [names[category] for category in content.pairs.get(image, ()) if category in names]
-        if labels or everything:
-            yield file_name, ",".join(sorted(labels))
+        found = [category for category in content.pairs.get(image, ()) if category in names]
+        if found or everything:
+            label = ",".join(sorted(names[category] for category in found))
+            yield _Entry(file_name, label, place[found[0]] if len(found) == 1 else None, len(found) > 1)
+
+
+def _order(identity: Any) -> tuple[bool, Any, str]:
+    """Sort ids: numbers by value, before texts."""
+    number = isinstance(identity, int | float)
+    return not number, identity if number else 0, str(identity)

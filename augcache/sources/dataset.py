@@ -6,32 +6,51 @@ import functools
 import importlib
 import operator
 import re
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from augcache.errors import SourceError
-from augcache.images.decode import MAX_PIXELS, as_pixels
-from augcache.sources.items import ArrayItem, Images, Item, Views, check_size
+from augcache.errors import SourceError, SourceWarning
+from augcache.images.decode import MAX_PIXELS
+from augcache.sources.dataset_items import Taker, class_names
+from augcache.sources.items import ArrayItem, Images, Item, Views, views_of
 from augcache.user_code import call, not_to_stdout
 
 
 class MapDataset(Images):
-    """The images of a map-style dataset: ``dataset[i]`` is an image, or a tuple that starts with one.
+    """The images of a map-style dataset: ``dataset[i]`` is an image, a tuple that starts with one, or a dict.
 
     Parameters
     ----------
     dataset : object
         With ``__len__`` and ``__getitem__``, such as a torchvision dataset without a transform, or a list of arrays.
+    image_key, label_key : str, optional
+        Where image and label are in an item that is a dict; by default the one that is called "image", "img" or the
+        like, and "label", "labels", "target" or "fine_label".
+
+    Raises
+    ------
+    SourceError
+        If it is no dataset; and, when an item is read, if its image is not to be found.
 
     Notes
     -----
-    The label is a tuple's second element where that is a string, or a number, which ``dataset.classes`` names.
+    The label is a tuple's second element, or the dict's, where that is a name or an integer, which stays as it is. The
+    classes are the dataset's own ``classes``, else those of its ``class_to_idx`` or ``features``; those of
+    torch's ``Subset`` and ``ConcatDataset`` are those of what they are made of. Labels of another kind (several,
+    boxes, measures) are left out, with a warning.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, image_key: str | None = None, label_key: str | None = None) -> None:
         _check(dataset)
         self.dataset = dataset
+        self._taker = Taker(repr(self), class_names(dataset, label_key), image_key, label_key)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the dataset; its first item is loaded to see whether its labels are numbers of classes."""
+        return _classes(self.dataset, self._taker)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -47,8 +66,8 @@ class MapDataset(Images):
         """Items of the wanted names; no other is loaded."""
         for index, name in enumerate(self.names()):
             if wanted(name):
-                image, label = image_and_label(self.dataset, index)
-                yield ArrayItem(name, label, image=image)
+                image, label, target, _ = self._taker.take(item_at(self.dataset, index))
+                yield ArrayItem(name, label, image=image, target=target)
 
     def __repr__(self) -> str:
         return f"MapDataset({type(self.dataset).__name__})"
@@ -72,6 +91,11 @@ class MadeDataset(Images):
         self.factory = factory
         self._length = len(make(factory))
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """As of `MapDataset`."""
+        return _classes(make(self.factory), _taker(self.factory))
+
     def __len__(self) -> int:
         return self._length
 
@@ -92,10 +116,10 @@ class MadeItem(Item):
 
     def load(self, max_pixels: int = MAX_PIXELS) -> Views:
         """Take the pixels."""
-        image, label = image_and_label(make(self.factory), self.index)
-        pixels = as_pixels(image)
-        check_size(pixels, max_pixels)
-        return Views(pixels, pixels, bytes(16), label)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SourceWarning)  # the process that opened the source says it
+            image, label, target, _ = _taker(self.factory).take(item_at(make(self.factory), self.index))
+        return replace(views_of(image, max_pixels), label=label, target=target)
 
 
 @functools.lru_cache(maxsize=2)
@@ -115,6 +139,11 @@ def make(factory: str) -> Any:
     return dataset
 
 
+@functools.lru_cache(maxsize=2)
+def _taker(factory: str) -> Taker:
+    return Taker(f"dataset {factory!r}", class_names(make(factory)))
+
+
 def _import(factory: str, module: str) -> Any:
     try:
         return importlib.import_module(module)
@@ -123,27 +152,29 @@ def _import(factory: str, module: str) -> Any:
 
 
 def _check(dataset: Any) -> None:
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+    if not is_map_style(dataset):
         raise SourceError(
-            f"a {type(dataset).__name__} is no source of images: give a folder, or a dataset with "
-            "__len__ and __getitem__"
+            f"a {type(dataset).__name__} is no source of images: give a folder, or a dataset with __len__ and "
+            "__getitem__ (one that has __iter__ alone is for build() in Python)"
         )
 
 
-def image_and_label(dataset: Any, index: int) -> tuple[Any, str]:
-    """Image and class name of an item; the name is empty where there is none."""
-    item = call(SourceError, "the dataset", operator.getitem, dataset, index)
-    if not isinstance(item, tuple | list):
-        return item, ""
-    if len(item) < 2:
-        return item[0], ""
-    label = item[1]
-    if isinstance(label, str):
-        return item[0], label
+def is_map_style(dataset: Any) -> bool:
+    """Whether items can be had by number; torch's streams have a ``__getitem__`` by inheritance alone."""
+    stream = any(kind.__name__ == "IterableDataset" for kind in type(dataset).__mro__)
+    return not stream and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+
+
+def item_at(dataset: Any, index: int) -> Any:
+    """Return an item; raises `SourceError`, whatever the dataset raises."""
+    return call(SourceError, "the dataset", operator.getitem, dataset, index)
+
+
+def _classes(dataset: Any, taker: Taker) -> tuple[str, ...] | None:
+    """Class names, where the labels are numbers of classes; the first item shows it."""
+    if taker.names is None or not len(dataset):
+        return None
     try:
-        number = operator.index(label)
-    except (TypeError, ValueError):
-        return item[0], ""  # boxes, masks, ...
-    classes = getattr(dataset, "classes", None)
-    named = isinstance(classes, list | tuple) and 0 <= number < len(classes)
-    return item[0], str(classes[number]) if named and classes is not None else str(number)
+        return taker.names if taker.take(item_at(dataset, 0)).is_single else None
+    except SourceError:
+        return taker.names  # it is told when the item is read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,17 +30,20 @@ class Views:
         16 bytes, xxh3-128 of the file's bytes; zeros for no file.
     label : str
         Class name, where it is known only once the item is read.
+    target : int or None
+        Class number, likewise.
     """
 
     seen: np.ndarray
     plain: np.ndarray
     digest: bytes
     label: str = ""
+    target: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """One item, read to be made small: digest and label as in `Views`, and its mask where it has one.
+    """One item, read to be made small: digest, label and target as in `Views`, and its mask where it has one.
 
     Attributes
     ----------
@@ -54,6 +57,7 @@ class Small:
     digest: bytes
     label: str = ""
     mask: np.ndarray | None = None
+    target: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,9 @@ class Item(ABC):
         Class name; empty where there is none.
     size, mtime_ns : int
         State of the file; 0 where there is no file. See `remote.stamp` for the time of an object.
+    target : int or None
+        The one integer that is its class, as the source gives it or, where that only names classes, the place of its
+        label in `Images.classes`; None where there is none, or where it is known only once the item is read.
     """
 
     # Whether a build notes where it came from.
@@ -77,6 +84,7 @@ class Item(ABC):
     label: str = ""
     size: int = 0
     mtime_ns: int = 0
+    target: int | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def load(self, max_pixels: int = MAX_PIXELS) -> Views:
@@ -86,9 +94,8 @@ class Item(ABC):
         """Read the image as a viewer shows it, with fewer pixels where its format can; see `images.decode_small`."""
         views = self.load(max_pixels)
         height, width = views.seen.shape[:2]
-        return Small(
-            Reduced(Image.fromarray(views.seen), (0, 0, width, height), (width, height)), views.digest, views.label
-        )
+        reduced = Reduced(Image.fromarray(views.seen), (0, 0, width, height), (width, height))
+        return Small(reduced, views.digest, views.label, target=views.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +142,16 @@ class ArrayItem(Item):
 
     def load(self, max_pixels: int = MAX_PIXELS) -> Views:
         """Take the pixels."""
-        pixels = as_pixels(self.image)
-        check_size(pixels, max_pixels)
-        return Views(pixels, pixels, bytes(16))
+        return views_of(self.image, max_pixels)
+
+
+def views_of(image: Any, max_pixels: int) -> Views:
+    """Return an image that is in memory, decoded or as the bytes of a file; raises as `Item.load`."""
+    if isinstance(image, bytes):
+        return Views(*decode_views(image, max_pixels=max_pixels), xxhash.xxh3_128_digest(image))
+    pixels = as_pixels(image)
+    check_size(pixels, max_pixels)
+    return Views(pixels, pixels, bytes(16))
 
 
 def check_size(pixels: np.ndarray, most: int) -> None:
@@ -151,10 +165,19 @@ class Images(ABC):
     """A source: a number of items, in an order that is the same on every run."""
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Count the items; raises TypeError where that is known only when all have been read, as of a stream."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Item]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Every class that the source knows of, by number, also those without an image.
+
+        None where the numbers have no names, or where there is no one integer for each image.
+        """
+        return None
 
     def names(self) -> Iterator[str]:
         """Name of every item, in order."""
@@ -163,3 +186,12 @@ class Images(ABC):
     def some(self, wanted: Callable[[str], bool]) -> Iterator[Item]:
         """Items of the wanted names, in order; no other is looked at, where a source can tell."""
         return (item for item in self if wanted(item.name))
+
+
+def has_length(source: Any) -> bool:
+    """Whether it is known how many items a source has before all are read."""
+    try:
+        len(source)
+    except TypeError:
+        return False
+    return True

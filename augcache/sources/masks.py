@@ -6,7 +6,8 @@ import copy
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -111,8 +112,26 @@ class Masked(Images):
             if not hidden and not (isinstance(item, FileItem) and item.path.startswith(within)):
                 self._items.append(item)
         self._items.sort(key=lambda item: os.fsencode(item.name))
+        self._classes = images.classes
+        if isinstance(images, Folder):
+            self._leave_out(images.root, within)
         self._orientation: str | None = None
         self._repr = f"Masked({images!r}, {str(root)!r})"
+
+    def _leave_out(self, root: Path | str, within: str) -> None:
+        """Take the folder of the masks from the classes, where no image is in it."""
+        below = os.path.join(root if isinstance(root, str) else os.path.abspath(root), "")
+        first = within.removeprefix(below).split("/", 1)[0] if within.startswith(below) else ""
+        if any(item.label == first for item in self._items):
+            return
+        self._classes = tuple(name for name in self._classes or () if name != first)
+        number = {name: index for index, name in enumerate(self._classes)}
+        self._items = [replace(item, target=number.get(item.label)) for item in self._items]
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Those of the images, without a folder of masks among them."""
+        return self._classes
 
     def oriented(self, orientation: str) -> Masked:
         """Return these pairs, with what masks are of that do not show it themselves: "stored" or "shown"."""
@@ -135,12 +154,13 @@ class Masked(Images):
             if isinstance(item, BrokenItem):
                 yield item
             elif mask is None:
-                yield MaskedItem(item.name, item.label, item.size, item.mtime_ns, item.path)
+                yield MaskedItem(item.name, item.label, item.size, item.mtime_ns, item.path, target=item.target)
             else:
                 state = _stamp(item, mask, self._orientation)
                 yield MaskedItem(
-                    item.name, item.label, item.size + mask.size, state, item.path, mask.path, self._orientation
-                )
+                    item.name, item.label, item.size + mask.size, state, item.path, mask.path, self._orientation,
+                    target=item.target,
+                )  # fmt: skip  # field by field
 
     def _pairs(self) -> Iterator[tuple[FileItem, FileItem]]:
         for item in self._items:

@@ -33,8 +33,12 @@ class _Batch:
         Pixels of an image's side; it is stored plane by plane.
     start, stride : int
         Byte at which the first image starts, and bytes from one to the next.
-    labels : list of str
-        One an image.
+    numbers : list of int or None
+        The class of each image, in `names`.
+    names : list of str
+        All classes.
+    count : int
+        Number of images.
     transposed : bool
         Whether a plane is stored column by column.
     rows : ndarray or None
@@ -45,7 +49,9 @@ class _Batch:
     side: int
     start: int
     stride: int
-    labels: list[str]
+    numbers: list[int] | None
+    names: list[str]
+    count: int
     transposed: bool = False
     rows: np.ndarray | None = None
 
@@ -108,17 +114,23 @@ class Packed(Images):
             raise SourceError(f"{self.root}: no {split} images of CIFAR or STL-10 here; give another split")
 
     def __len__(self) -> int:
-        return sum(len(batch.labels) for batch in self._batches)
+        return sum(batch.count for batch in self._batches)
 
     def __iter__(self) -> Iterator[PackedItem]:
         for batch in self._batches:
             state = file_item(batch.path, batch.path.name, "")
-            for index, label in enumerate(batch.labels):
+            for index in range(batch.count):
+                number = None if batch.numbers is None else batch.numbers[index]
                 yield PackedItem(
-                    f"{batch.path.name}/{index:06d}", label, state.size, state.mtime_ns,
-                    os.path.abspath(batch.path), batch.start + index * batch.stride, batch.side, batch.transposed,
-                    b"" if batch.rows is None else batch.rows[index].tobytes(),
+                    f"{batch.path.name}/{index:06d}", "" if number is None else batch.names[number], state.size,
+                    state.mtime_ns, os.path.abspath(batch.path), batch.start + index * batch.stride, batch.side,
+                    batch.transposed, b"" if batch.rows is None else batch.rows[index].tobytes(), target=number,
                 )  # fmt: skip  # one field of the base a word
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names in the order of the dataset's own file; None for images without labels."""
+        return tuple(self._batches[0].names) or None
 
     def __repr__(self) -> str:
         return f"Packed({str(self.root)!r}, {self.split!r})"
@@ -180,11 +192,11 @@ def _read(path: Path) -> bytes:
         raise SourceError(f"{path}: {error}") from error
 
 
-def _named(numbers: list[int], names: list[str], path: Path) -> list[str]:
+def _checked(numbers: list[int], names: list[str], path: Path) -> list[int]:
     wrong = next((number for number in numbers if not isinstance(number, int) or not 0 <= number < len(names)), None)
     if wrong is not None:
         raise SourceError(f"{path}: label {wrong!r} is none of its {len(names)} classes; is this the whole file?")
-    return [names[number] for number in numbers]
+    return numbers
 
 
 def _binary(path: Path, names: list[str], labels: int) -> _Batch:
@@ -196,7 +208,7 @@ def _binary(path: Path, names: list[str], labels: int) -> _Batch:
         raise SourceError(f"{path}: {size} bytes are no whole number of records of {stride}; download it again")
     with _open(path) as file:
         numbers = np.memmap(file, np.uint8, "r").reshape(-1, stride)[:, labels - 1].tolist()
-    return _Batch(path, 32, labels, stride, _named(numbers, names, path))
+    return _Batch(path, 32, labels, stride, _checked(numbers, names, path), names, len(numbers))
 
 
 def _stl(root: Path, split: str) -> _Batch:
@@ -208,11 +220,12 @@ def _stl(root: Path, split: str) -> _Batch:
     if rest or not count:
         raise SourceError(f"{path}: {size} bytes are no whole number of images of {stride}")
     if not is_there(labels, SourceError):
-        return _Batch(path, 96, 0, stride, [""] * count, transposed=True)
+        return _Batch(path, 96, 0, stride, None, [], count, transposed=True)
     numbers = [number - 1 for number in _read(labels)]  # stored from 1 to 10
     if len(numbers) != count:
         raise SourceError(f"{labels}: {len(numbers)} labels for {count} images; download it again")
-    return _Batch(path, 96, 0, stride, _named(numbers, _names(root / "class_names.txt"), labels), transposed=True)
+    names = _names(root / "class_names.txt")
+    return _Batch(path, 96, 0, stride, _checked(numbers, names, labels), names, count, transposed=True)
 
 
 def _pickled_names(path: Path, key: str) -> list[str]:
@@ -230,4 +243,4 @@ def _pickled(path: Path, names: list[str], key: str) -> _Batch:
         raise SourceError(f"{path}: it has no {key!r} or no 'data'; is it a batch of CIFAR's Python version?")
     if rows.shape != (len(numbers), 3072):
         raise SourceError(f"{path}: images of shape {rows.shape} for {len(numbers)} labels; download it again")
-    return _Batch(path, 32, 0, 3072, _named(numbers, names, path), rows=rows)
+    return _Batch(path, 32, 0, 3072, _checked(numbers, names, path), names, len(numbers), rows=rows)

@@ -15,6 +15,7 @@ import xxhash
 
 from augcache.errors import SourceError
 from augcache.sources import retries
+from augcache.sources.passed_over import is_passed_over
 from augcache.sources.regular import LARGEST
 from augcache.sources.retries import ask, said
 
@@ -46,8 +47,15 @@ def root_of(source: str | os.PathLike[str]) -> Path | str:
     return Path(source)
 
 
-def walk_url(root: str, wanted: Callable[[str, Callable[[], bytes]], bool]) -> list[File]:
-    """List the files under a URL, as `augcache.sources.walk` does those under a folder.
+class Listed(NamedTuple):
+    """What lies under a folder: the files, sorted by name, and the names of its own subfolders, sorted."""
+
+    files: list[File]
+    folders: list[str]
+
+
+def list_url(root: str, wanted: Callable[[str, Callable[[], bytes]], bool]) -> Listed:
+    """List what lies under a URL, as `augcache.sources.folder.list_folder` does under a folder.
 
     Parameters
     ----------
@@ -63,6 +71,7 @@ def walk_url(root: str, wanted: Callable[[str, Callable[[], bytes]], bool]) -> l
     """
     system, start = _open(root)
     found: list[File] = []
+    first: list[str] = []
     pending = [(start, "")]
     while pending:
         folder, prefix = pending.pop()
@@ -76,15 +85,16 @@ def walk_url(root: str, wanted: Callable[[str, Callable[[], bytes]], bool]) -> l
         for entry in entries:
             path = entry["name"].rstrip("/")
             name = path.rsplit("/", 1)[-1]
-            if path == folder.rstrip("/") or name.startswith(".") or name.endswith(".augcache"):
+            if path == folder.rstrip("/") or is_passed_over(name):
                 continue  # an object that stands for the folder itself, and what a folder's listing passes over
             if entry["type"] == "directory":
                 pending.append((path, f"{prefix}{name}/"))
+                first += [] if prefix else [name]
             else:
                 url, size = f"{root.rstrip('/')}/{prefix}{name}", int(entry["size"] or 0)
                 file = File(prefix + name, prefix.split("/", 1)[0], size, stamp(entry), url)
                 found += _if_wanted(file, name, wanted, partial(_head, system, path))
-    return sorted(found, key=lambda file: file.name.encode("utf-8", "surrogateescape"))
+    return Listed(sorted(found, key=lambda file: file.name.encode("utf-8", "surrogateescape")), sorted(first))
 
 
 def _not_listed(root: str, error: Exception) -> SourceError:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.sources.items import Images, Item
+from augcache.sources.items import Images, Item, has_length
 
 
 class Named(Protocol):
@@ -53,11 +53,19 @@ class Sharded(Images):
             raise SourceError(f"shard {index}/{count}: give I/N with I from 1 to N, such as 1/16 ... 16/16")
         self.source, self.index, self.count = source, index, count
         self._wanted = partial(is_in_share, index=index, count=count)
-        self._length = sum(map(self._wanted, source.names()))
-        if not self._length:
+        self._length = sum(map(self._wanted, source.names())) if has_length(source) else None
+        if self._length == 0:
             raise SourceError(f"shard {index}/{count} of {source!r} is empty; give fewer shards")
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Those of the whole: all shares have the same numbers."""
+        found: tuple[str, ...] | None = getattr(self.source, "classes", None)  # videos have none
+        return found
+
     def __len__(self) -> int:
+        if self._length is None:
+            return len(self.source)  # raises
         return self._length
 
     def __iter__(self) -> Iterator[Item]:

@@ -22,7 +22,7 @@ from augcache.building.engines.engine import Part
 from augcache.building.extract_frames import Videos, extract_frames
 from augcache.building.resize import resize
 from augcache.building.workers import open_pool
-from augcache.errors import BackendError, SourceError
+from augcache.errors import BackendError, RecipeError, SourceError
 from augcache.sources import Annotated, Folder, ListFile, MapDataset, Masked, Sharded, open_source
 from augcache.upkeep.merge import merge
 
@@ -284,7 +284,7 @@ def test_two_images_that_kill_cost_themselves_alone(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--backend", "loky", "--scheduler", "tcp://x:1"], "goes with backend dask or ray"),
+        (["--backend", "local", "--scheduler", "tcp://x:1"], "goes with backend dask or ray"),
         (["--backend", "dask", "--workers", "0"], "leave it out for backend dask"),
     ],
 )
@@ -294,6 +294,18 @@ def test_options_that_do_not_go_together(options, message, run_cli, images):
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert not images.with_name("images.augcache").exists()
+
+
+def test_the_backend_that_was_called_loky(run_cli, images):
+    """Both the command line and the library say what it is called now, and make nothing."""
+    done = run_cli("build", images, "--transform", "toy:toy", "--backend", "loky")
+    assert done.returncode == 2
+    assert "loky: this backend is called local now" in done.stderr
+    with pytest.raises(RecipeError, match="'loky': this backend is called local now"):
+        build(images, TOY, backend="loky")
+    with pytest.raises(RecipeError, match="'slurm': give one of local, dask, ray"):
+        build(images, TOY, backend="slurm")
     assert not images.with_name("images.augcache").exists()
 
 

@@ -1,19 +1,25 @@
 """Long work is pleasant: watching, stopping, logging, completing; and what is said fits the screen."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 from conftest import write_image
+from hypothesis import given
+from hypothesis import strategies as st
 
 from augcache import Store
+from augcache.cli.exit_codes import broken
 from augcache.progress import Progress
 from augcache.storage.progress_note import running
 from augcache.storage.runs import runs
@@ -36,6 +42,28 @@ def start(*arguments, **options) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": str(TESTS), "NO_COLOR": "1"}
     command = [sys.executable, "-m", "augcache", *map(str, arguments)]
     return subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=env, **options)
+
+
+def on_a_terminal(command, *, columns=200, until="\0", fine=(0,), **options) -> str:
+    """Run a command on a terminal to its end, or until it shows something; returns what it showed."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        list(map(str, command)), stdin=slave, stdout=slave, stderr=slave, start_new_session=True, **options
+    )
+    os.close(slave)
+    shown = b""
+    while until.encode() not in shown:
+        try:
+            shown += os.read(master, 4096)
+        except OSError:
+            break
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        fine = (-signal.SIGKILL,)
+    os.close(master)
+    assert process.wait() in fine
+    return shown.decode()
 
 
 def wait_for(condition, seconds=60):
@@ -119,21 +147,52 @@ def test_on_a_terminal_the_summary_is_all(images):
     """Somebody who watches gets a summary with where the time went; a pipe gets the result's fields as well."""
     command = [sys.executable, "-m", "augcache", "build", images, "--transform", "toy:toy", "--workers", "0"]
     env = {**os.environ, "PYTHONPATH": str(TESTS), "TERM": "dumb"}
-    master, slave = pty.openpty()
-    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env, cwd=images.parent)
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(master, 4096)
-        except OSError:
-            break
-    assert process.wait() == 0
-    lines = [line for line in shown.decode().splitlines() if line.strip()]
+    shown = on_a_terminal(command, env=env, cwd=images.parent)
+    lines = [line for line in shown.splitlines() if line.strip()]
     assert re.fullmatch(r"6 computed, 0 reused, 0 failed in .* s, .*/s", lines[-3])
     assert re.fullmatch(r"Of that: read .* s, compute .* s, write .* s", lines[-2])
     assert lines[-1] == "Look at it: augcache report images.augcache -o report.html"
-    assert "computed: 6" not in shown.decode()
+    assert "computed: 6" not in shown
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_no_word_is_broken_at_the_edge_of_a_terminal(images, columns):
+    """The summary of a build and `info` are broken between words; what is longer than a line has one of its own."""
+    command = [sys.executable, "-m", "augcache"]
+    long = images.parent / ("a-store-with-a-long-name" * 2) / "s.augcache"
+    long.parent.mkdir()
+    (images / "a/bad.png").write_text("no image")
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "TERM": "dumb"}
+    build = [*command, "build", images, "--store", long, "--workers", "0", "--transform", "toy:toy"]
+    for arguments in (build, [*command, "info", long]):
+        shown = on_a_terminal(arguments, columns=columns, env=env, fine=(0, 4))
+        lines = shown[max(0, shown.find("6 computed")) :].splitlines()
+        assert all(len(line) <= columns or " " not in line.strip() for line in lines), lines
+        assert str(long) in " ".join(lines).split(), lines
+        piped = subprocess.run(arguments, env=env, capture_output=True, text=True, check=False)
+        assert any(len(line) > 80 for line in (piped.stdout + piped.stderr).splitlines())  # a pipe gets whole lines
+
+
+@given(st.text("ab 日́", max_size=60), st.integers(1, 20))
+def test_a_broken_line_has_all_its_words(line, width):
+    """Nothing is lost, and no line is too long that has a place to break it."""
+    lines = broken(line, width)
+    assert " ".join(lines).split() == line.split()
+    for each in lines:
+        columns = sum({"日": 2, "́": 0}.get(char, 1) for char in each)
+        assert columns <= width or len(each.split()) <= 1
+
+
+def test_compiling_is_announced_only_where_it_happens(samples, tmp_path):
+    """A first run says what it waits for; one that finds its kernels compiled does not."""
+    command = [sys.executable, "-m", "augcache", "build-saliency", samples, "--limit", "1", "--store"]
+    env = {**os.environ, "TERM": "xterm", "NUMBA_CACHE_DIR": str(tmp_path / "none")}
+    assert "first run: compiles" in on_a_terminal([*command, tmp_path / "a.augcache"], env=env, until="compiles")
+    del env["NUMBA_CACHE_DIR"]
+    subprocess.run([*command, tmp_path / "b.augcache"], env=env, capture_output=True, check=True)
+    shown = on_a_terminal([*command, tmp_path / "c.augcache"], env=env)
+    assert "starting" in shown
+    assert "compiles" not in shown
 
 
 @pytest.mark.parametrize(("words", "found"), [("bu", "build-saliency"), ("report --rec", "--recipe")])

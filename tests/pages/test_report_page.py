@@ -111,6 +111,12 @@ def test_copies_frames_and_any_other_records(tmp_path, images, folder, run_cli):
     assert "no store there" in out.stderr
 
 
+def test_no_pager_before_there_is_a_page(store, tmp_path):
+    """The pager is hidden until the script has filled it."""
+    page = Path(write_report(store, tmp_path / "r.html")).read_text()
+    assert re.search(r'<div id="pager" hidden>', page)
+
+
 def test_mistakes_are_said(store, tmp_path):
     """A place that cannot be written, a recipe that is not there and an empty store are one clear line each."""
     with pytest.raises(StoreError, match="cannot be written"):
@@ -200,6 +206,7 @@ def test_the_page_in_a_browser(store, tmp_path):
         page.open(path)
         page.wait("document.querySelectorAll('.card').length === 24")
         assert page.evaluate("document.querySelector('#place').textContent") == "page 1 of 3"
+        assert not page.evaluate("document.querySelector('#pager').hidden")
         assert page.evaluate("document.querySelector('#count').textContent") == "61 shown."
         assert page.evaluate("document.querySelectorAll('.card:first-child figure').length") == 6
         first = "document.querySelector('.card .tiles figure:last-child canvas').toDataURL()"

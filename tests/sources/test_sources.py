@@ -209,7 +209,7 @@ def python_2(value):
 @pytest.fixture
 def cifar():
     rows = np.random.default_rng(0).integers(0, 256, (5, 3072), dtype=np.uint8)
-    return rows, rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), [2, 0, 1, 1, 2], ["bird", "cat", "dog"]
+    return rows, rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), [2, 0, 1, 1, 2], ["dog", "bird", "cat"]
 
 
 def check_packed(root, pixels, labels, size, split="train"):
@@ -217,6 +217,9 @@ def check_packed(root, pixels, labels, size, split="train"):
     assert isinstance(source, Packed)
     items = list(source)
     assert [item.label for item in items] == labels
+    names = ("dog", "bird", "cat") if size == 32 else ("airplane", "bird")
+    assert source.classes == (names if any(labels) else None)
+    assert [item.target for item in items] == [names.index(label) if label else None for label in labels]
     assert all(np.array_equal(item.load().seen, image) for item, image in zip(items, pixels, strict=True))
     recipe = Recipe("resize", width=size, height=size)
     path = root.with_name("packed.augcache")

@@ -13,7 +13,8 @@ from augcache.building.engines.engine import Engine, cpu_count
 from augcache.errors import BackendError, RecipeError
 from augcache.extras import require
 
-BACKENDS = ("loky", "dask", "ray")
+BACKENDS = ("local", "dask", "ray")
+RENAMED = {"loky": "this backend is called local now"}
 
 
 @contextlib.contextmanager
@@ -24,8 +25,8 @@ def open_engine(
 
     Parameters
     ----------
-    backend : {"loky", "dask", "ray"}
-        "loky" is processes of this machine.
+    backend : {"local", "dask", "ray"}
+        "local" is processes of this machine.
     scheduler : str or None
         Where the cluster is: ``tcp://host:8786`` for Dask; for Ray "auto" (the default: the cluster that this machine
         is part of), ``host:6379`` or ``ray://host:10001``.
@@ -42,8 +43,8 @@ def open_engine(
         If there is no such backend.
     """
     if backend not in BACKENDS:
-        raise RecipeError(f"backend {backend!r}: give one of {', '.join(BACKENDS)}")
-    if backend == "loky":
+        raise RecipeError(f"backend {backend!r}: " + RENAMED.get(backend, f"give one of {', '.join(BACKENDS)}"))
+    if backend == "local":
         if scheduler is not None:
             raise BackendError(f"scheduler {scheduler}: goes with backend dask or ray; give one of them")
         from augcache.building.engines import processes

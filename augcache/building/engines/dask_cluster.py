@@ -121,8 +121,8 @@ class Cluster:
         return [(number, now - since) for number, (_, since) in self._open.items()]
 
     def close(self) -> None:
-        """Take back what has not ended."""
-        if self._open:
+        """Take back what has not ended, where there is still a scheduler to tell."""
+        with contextlib.suppress(Exception):
             self.client.cancel([future for future, _ in self._open.values()])
 
 
@@ -148,11 +148,8 @@ def connect(scheduler: str | None, workers: int | None, timeout: float | None) -
                     "--nworkers auto --nthreads 1'"
                 ) from error
             cluster = Cluster(client, workers or sum(client.ncores().values()), timeout)
-            try:
+            with contextlib.closing(cluster):
                 yield cluster
-            finally:
-                with contextlib.suppress(Exception):  # the scheduler may be gone
-                    cluster.close()
         finally:
             client.close(timeout=2)
 

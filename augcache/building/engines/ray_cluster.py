@@ -90,9 +90,10 @@ class Cluster:
         return [(number, now - since) for number, since in self._open.values()]
 
     def close(self) -> None:
-        """Take back what has not ended."""
-        for task in self._open:
-            ray.cancel(task, force=True)
+        """Take back what has not ended, where there is still a cluster to tell."""
+        with contextlib.suppress(Exception):
+            for task in self._open:
+                ray.cancel(task, force=True)
 
 
 def _watch(cluster: Cluster, address: str, over: threading.Event) -> None:
@@ -140,12 +141,8 @@ def connect(scheduler: str | None, workers: int | None, timeout: float | None) -
             ) from error
     try:
         cluster = Cluster(workers or int(ray.cluster_resources().get("CPU", 0)), timeout)
-        with _watched(cluster):
-            try:
-                yield cluster
-            finally:
-                with contextlib.suppress(Exception):  # the cluster may be gone
-                    cluster.close()
+        with _watched(cluster), contextlib.closing(cluster):
+            yield cluster
     finally:
         if ours:
             ray.shutdown()

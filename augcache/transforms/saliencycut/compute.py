@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 from augcache.errors import SourceError
+from augcache.records.compiled import is_kept
+from augcache.transforms.saliencycut import contrast, distance, histogram, maxflow
 from augcache.transforms.saliencycut.contrast import region_contrast
 from augcache.transforms.saliencycut.cut import saliency_cut
 from augcache.transforms.saliencycut.distance import barrier_distance
@@ -48,6 +50,11 @@ def record(image: np.ndarray, method: str, quality: str, scale: float) -> dict[s
     }
 
 
+def is_compiled(method: str) -> bool:
+    """Whether this machine keeps the kernels of a method compiled; else half a minute goes by until it has them."""
+    return is_kept(maxflow.cut) and is_kept(_OWN[method])
+
+
 def _rc(image: np.ndarray, labels: np.ndarray, regions: int) -> np.ndarray:
     return region_contrast(labels, regions, quantise(image))
 
@@ -85,6 +92,12 @@ REGION_SALIENCY: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] 
     "mbd": _mbd,
     "multiscale": _multiscale,
 }
+
+
+# A kernel of each method alone; all of them end with the cut.
+_OWN = {
+    "rc": contrast._contrast, "multiscale": contrast._contrast, "hc": histogram._contrast, "mbd": distance._barrier
+}  # fmt: skip  # a table
 
 
 def _resize(image: np.ndarray, scale: float) -> np.ndarray:
