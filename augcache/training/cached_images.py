@@ -14,6 +14,7 @@ from augcache.images.keys import KEY_BYTES, ContentKey
 from augcache.recipe import Recipe
 from augcache.sources.stored import lists_images
 from augcache.storage.choose_recipe import choose
+from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
 from augcache.training.output_forms import OUTPUTS, as_output
 from augcache.transforms.resize import pixels
@@ -29,7 +30,7 @@ class CachedImages(Dataset[Any]):
     store : path-like or Store
         A store that `augcache resize` made.
     recipe : Recipe or str, optional
-        Which copies, or the start of their recipe's digest; needed where the store holds several.
+        Which copies, where the store holds several: the recipe, its name ("resize"), or the start of its digest.
     transform : callable, optional
         Applied to each image.
     output : {"pil", "array", "tensor"}
@@ -76,7 +77,7 @@ class CachedImages(Dataset[Any]):
         for name, value, choices in (("output", output, OUTPUTS), ("target", target, TARGETS)):
             if value not in choices:
                 raise RecipeError(f"{name}={value!r}: give one of {', '.join(choices)}")
-        self.store = opened = store if isinstance(store, Store) else Store(store)
+        self.store = opened = open_store(store)
         self.recipe = choose(opened, recipe, lambda each: lists_images(opened, each), "resized copies")
         self.transform, self.output, self.target = transform, output, target
         keys, labels, self.classes = _read_manifest(opened, self.recipe)

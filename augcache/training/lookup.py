@@ -121,7 +121,7 @@ def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recip
     view : str
         Which arrays the records must hold.
     recipe : Recipe or str, optional
-        The recipe, or the first characters of its digest in hex. Without it, the only one that fits.
+        See `augcache.storage.choose_recipe.choose`.
 
     Raises
     ------

@@ -15,9 +15,11 @@ import augcache.records.expand  # noqa: F401  # here, so that forked workers nee
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images.decode import as_pixels, decode_views
 from augcache.images.keys import ContentKey, content_key
+from augcache.paths import home_expanded
 from augcache.recipe import Recipe
 from augcache.sources import read_regular
 from augcache.sources.stored import is_store
+from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
 from augcache.storage.store_path import store_path
 from augcache.training.listing import Listing, from_folder, from_manifest
@@ -35,7 +37,7 @@ class SaliencyLookup:
     store : path-like or Store
         Where the records are.
     recipe : Recipe or str, optional
-        Which recipe, or the start of its digest; needed where several would fit.
+        Which, where several would fit: the recipe, the name of its transform, or the start of its digest in hex.
     view : {"segments", "saliency", "cut", "cutout"}
         See `augcache.training.views.render`.
     p : float
@@ -72,7 +74,7 @@ class SaliencyLookup:
         jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # holds no state, so sharing it is safe
         on_miss: str = "error",
     ) -> None:
-        store = store if isinstance(store, Store) else Store(store)
+        store = open_store(store)
         rule = None if jitter is None else jitter.rule
         chosen = choose_recipe(store, view, recipe)
         self.lookup = Lookup(store, chosen, view, p, rule, on_miss, is_named=isinstance(recipe, Recipe))
@@ -154,7 +156,7 @@ class HashedSaliencyDataset(Dataset[Any]):
             raise SourceError(f"{base}: a store, not a folder of images: give it as store=")
         if output not in (None, *OUTPUTS):
             raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
-        self.folder = Path(base) if isinstance(base, str | os.PathLike) else None
+        self.folder = Path(home_expanded(base)) if isinstance(base, str | os.PathLike) else None
         self.base: Any = None if self.folder is not None else base
         if self.base is not None and output in ("pil", "array", "tensor"):
             raise RecipeError(
@@ -166,7 +168,7 @@ class HashedSaliencyDataset(Dataset[Any]):
             raise RecipeError("output='masks' needs on_miss other than 'original': an image without record has no maps")
         if store is None and self.folder is None:
             raise SourceError("give store=: without a folder there is no default for it")
-        opened = store if isinstance(store, Store) else Store(store_path(self.folder or "", store))
+        opened = open_store(store_path(self.folder or "") if store is None else store)
         self.lookup_transform = SaliencyLookup(opened, recipe=recipe, view=view, p=p, jitter=jitter, on_miss=on_miss)
         self.lookup: Lookup = self.lookup_transform.lookup
         self.output = output if self.base is not None else output or "pil"

@@ -14,6 +14,7 @@ from augcache.images.keys import ContentKey
 from augcache.recipe import Recipe
 from augcache.storage.choose_recipe import choose
 from augcache.storage.manifest import Source
+from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
 from augcache.training.output_forms import OUTPUTS, as_output
 from augcache.transforms.resize import pixels
@@ -57,7 +58,7 @@ class VideoFrames(Dataset[Any]):
         (clip at most P); else any frame is an anchor, and successors are the next frames of ``--every``. An anchor
         whose successors are not all there is left out.
     recipe : Recipe or str, optional
-        Which frames, or the start of their recipe's digest; needed where the store holds several.
+        Which frames, where the store holds several: the recipe, its name ("frame"), or the start of its digest.
     transform : callable, optional
         Applied to each image.
     output : {"pil", "array", "tensor"}
@@ -89,7 +90,7 @@ class VideoFrames(Dataset[Any]):
     ) -> None:
         if output not in OUTPUTS:
             raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
-        self.store = store if isinstance(store, Store) else Store(store)
+        self.store = open_store(store)
         self.recipe = choose(self.store, recipe, lambda each: each.name == "frame", "video frames")
         self.transform, self.output, self.clip = transform, output, clip
         self._rows = list(self.store.sources(self.recipe.digest))
