@@ -33,7 +33,7 @@ def image_key(item: Any, wanted: Any = None) -> Any:
     SourceError
         If a mapping has no such key, or several could be meant; it lists what there is.
     """
-    if isinstance(item, Mapping):
+    if not isinstance(item, tuple) and isinstance(item, Mapping):  # in this order: the second costs more
         found = _found(item, wanted, IMAGE_KEYS)
         if len(found) != 1:
             raise SourceError(_problem("image", item, wanted, found, IMAGE_KEYS))

@@ -61,7 +61,7 @@ class ListedImages:
         keys = [self.listing.key(index) for index in indices]
         together = len(indices) > 1 and self.lookup.p == 1 and self.lookup.view != "cutout"
         known = [key for key in keys if key is not None and together]
-        records = self.lookup.store.get_many(self.lookup.recipe, known)
+        records = self.lookup.store.get_many(self.lookup.recipe, known) if known else []
         records.reverse()  # popped one by one, so that no more than one decoded index map is held
         for index, key in zip(indices, keys, strict=True):
             sample = Sample(

@@ -111,26 +111,26 @@ class HashedSaliencyDataset(Dataset[Any]):
             raise SourceError("give store=: without a folder there is no default for it")
         _check_output(output, view, p, on_miss)
         given = store_path(folder or "") if store is None else store
-        look_up = SaliencyLookup(given, recipe=recipe, view=view, p=p, jitter=jitter, on_miss=on_miss)
+        lookup_transform = SaliencyLookup(given, recipe=recipe, view=view, p=p, jitter=jitter, on_miss=on_miss)
         keys = image_key, label_key
         if base is not None and folder is None:
-            self._images: ListedImages | WrappedImages = WrappedImages(look_up, output, base, keys)
+            self._images: ListedImages | WrappedImages = WrappedImages(lookup_transform, output, base, keys)
         elif keys != (None, None):
             raise RecipeError("image_key= and label_key= are for a wrapped dataset whose items are dicts")
         elif folder is None:
-            self._images = of_store(look_up, output)
+            self._images = of_store(lookup_transform, output)
         else:
-            self._images = of_folder(look_up, output, folder, check=check)
+            self._images = of_folder(lookup_transform, output, folder, check=check)
         if return_name and isinstance(self._images, WrappedImages):
             raise RecipeError("return_name=True is for folders and stores; a wrapped dataset's items have no names")
         check_transform_form(transform, self._images.output)
-        self._look_up = look_up
+        self.lookup_transform = lookup_transform
         self.transform, self.target_transform, self.return_name = transform, target_transform, return_name
 
     @property
     def lookup(self) -> Lookup:
         """What is made of an image."""
-        return self._look_up.lookup
+        return self.lookup_transform.lookup
 
     @property
     def output(self) -> str | None:
@@ -165,7 +165,7 @@ class HashedSaliencyDataset(Dataset[Any]):
     @property
     def misses(self) -> int:
         """Look-ups that found no record so far, in all processes of a DataLoader together."""
-        return self._look_up.misses
+        return self.lookup_transform.misses
 
     def __len__(self) -> int:
         return len(self._images)
