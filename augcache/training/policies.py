@@ -27,6 +27,8 @@ from augcache.images.decode import as_pixels
 from augcache.recipe import Recipe
 from augcache.sources.dataset_items import image_key, replaced, value_at
 from augcache.storage.store import Store
+from augcache.training.dataset_images import check_map_style
+from augcache.training.indices import checked_index
 from augcache.training.labels import of_dataset, of_items
 from augcache.training.recolour import PaletteJitter
 from augcache.training.saliency_dataset import HashedSaliencyDataset
@@ -172,6 +174,7 @@ class _Augmented(Dataset[Any]):
     """A dataset whose images are lists of views; for the policy that looks nothing up."""
 
     def __init__(self, base: Any, transforms: list[Callable[[Any], Any]]) -> None:
+        check_map_style(base)
         self.base, self.transforms = base, transforms
 
     @property
@@ -189,6 +192,6 @@ class _Augmented(Dataset[Any]):
         return len(self.base)
 
     def __getitem__(self, index: int) -> Any:
-        item = self.base[index]
+        item = self.base[checked_index(index, len(self))]
         key = image_key(item)
         return replaced(item, key, [transform(value_at(item, key)) for transform in self.transforms])

@@ -151,6 +151,10 @@ def test_a_policy_takes_the_same_mappings(pixels):
     views = policy_views([OrderedDict(img=pixels, label=2)], "default", size=16)[0]
     assert views["label"] == 2
     assert [tuple(view.shape) for view in views["img"]] == [(3, 16, 16)] * 2
+    with pytest.raises(SourceError, match="give one whole number"):
+        policy_views([pixels], "default", size=16)[0:1]
+    with pytest.raises(SourceError, match="has no items by index"):
+        policy_views(iter([pixels]), "default", size=16)
 
 
 class Flip:
