@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_image
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, random_split
 from video_variants import write_video
 
 from augcache import CachedImages, HashedSaliencyDataset, Recipe, VideoFrames, build, extract_frames, resize
 from augcache.errors import RecipeError, SourceError
+from augcache.training.labels import of_dataset, of_items
 
 TOY = Recipe("toy:toy")
 
@@ -239,3 +242,36 @@ def test_keys_of_dicts_are_for_wrapped_datasets(built):
     """An option that would be without effect is refused."""
     with pytest.raises(RecipeError, match="image_key= and label_key= are for a wrapped dataset"):
         HashedSaliencyDataset(built, image_key="image")
+
+
+class Labelled:
+    """Items that are their targets, for joins of joins."""
+
+    classes = ("a", "b")
+
+    def __init__(self, targets):
+        self.targets = targets
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        return self.targets[index]
+
+
+@given(st.data())
+def test_targets_follow_the_items_however_datasets_are_nested(data):
+    """Any tree of Subset and ConcatDataset: targets[i] is that of item i, and the classes are those of the leaves."""
+
+    def tree(depth):
+        kind = data.draw(st.sampled_from(["leaf", "subset", "joined"])) if depth else "leaf"
+        if kind == "joined":
+            return ConcatDataset([tree(depth - 1) for _ in range(data.draw(st.integers(1, 3)))])
+        if kind == "subset":
+            whole = tree(depth - 1)
+            return Subset(whole, data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=5)))
+        return Labelled(data.draw(st.lists(st.integers(0, 1), min_size=1, max_size=4)))
+
+    dataset = tree(3)
+    assert of_items(dataset, "targets") == [dataset[index] for index in range(len(dataset))]
+    assert of_dataset(dataset, "classes") == ("a", "b")

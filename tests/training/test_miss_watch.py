@@ -165,3 +165,16 @@ def test_misses_of_a_folder_are_counted(images, store):
     lookup = SaliencyLookup(store, on_miss="original")
     _ = lookup(np.zeros((20, 24, 3), np.uint8))
     assert lookup.misses == 1
+
+
+def test_a_system_without_shared_memory_still_looks_up(images, monkeypatch):
+    """A container without /dev/shm costs the common count, and nothing else."""
+    build(images, TOY, workers=0)
+
+    def refuse(_):
+        raise RuntimeError("unable to open shared memory object")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    dataset = HashedSaliencyDataset(images)
+    assert len(list(dataset)) == 6
+    assert dataset.misses == 0
