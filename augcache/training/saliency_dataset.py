@@ -1,4 +1,4 @@
-"""HashedSaliencyDataset: images replaced by their stored views. What stands on it is all that imports torch."""
+"""HashedSaliencyDataset: images replaced by their stored views. Imports torch."""
 
 from __future__ import annotations
 
