@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from augcache.training.collate import Collate
     from augcache.training.policies import policy_views
     from augcache.training.recolour import PaletteJitter
-    from augcache.training.saliency_dataset import HashedSaliencyDataset, SaliencyLookup
+    from augcache.training.saliency_dataset import HashedSaliencyDataset
+    from augcache.training.saliency_lookup import SaliencyLookup
     from augcache.training.video_frames import VideoFrames
     from augcache.upkeep.export import export
     from augcache.upkeep.merge import merge
@@ -68,7 +69,7 @@ _HOMES = {
     "Recipe": "recipe",
     "RecipeError": "errors",
     "Report": "building.build_report",
-    "SaliencyLookup": "training.saliency_dataset",
+    "SaliencyLookup": "training.saliency_lookup",
     "SourceError": "errors",
     "Store": "storage.store",
     "StoreError": "errors",

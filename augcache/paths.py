@@ -37,6 +37,14 @@ def status_of(path: str | os.PathLike[str], error: type[AugcacheError]) -> os.st
         raise error(f"{os.fspath(path)!a}: no path ({fault}); check it") from fault
 
 
+def home_expanded(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return a path with the home folder for a leading ``~``; as it is where no home is known."""
+    try:
+        return os.path.expanduser(path)
+    except ValueError:  # a zero byte after the ~: told where the path is used
+        return path
+
+
 def is_there(path: str | os.PathLike[str], error: type[AugcacheError]) -> bool:
     """Whether anything is at a path; raises as `status_of`."""
     return status_of(path, error) is not None

@@ -11,13 +11,13 @@ from augcache.recipe import Recipe, Record
 from augcache.records import codec
 
 
-def check_transform(recipe: Recipe, *images: np.ndarray, tiny: bool = True) -> None:
+def check_transform(recipe: Recipe | str, *images: np.ndarray, tiny: bool = True) -> None:
     """Assert that a transform is pure, total and storable.
 
     Parameters
     ----------
-    recipe : Recipe
-        The transform with the parameters to check.
+    recipe : Recipe or str
+        The transform with the parameters to check; the name of one means its defaults.
     *images : ndarray
         uint8 (H, W, 3) images to try besides the built-in ones.
     tiny : bool
@@ -34,6 +34,7 @@ def check_transform(recipe: Recipe, *images: np.ndarray, tiny: bool = True) -> N
     --------
     >>> check_transform(Recipe("resize"))  # silence: it keeps every promise
     """
+    recipe = Recipe(recipe) if isinstance(recipe, str) else recipe
     compute = recipe.bind()
     for name, image in [*_degenerate(tiny), *((f"images[{i}]", image) for i, image in enumerate(images))]:
         before, states = image.copy(), _random_states()

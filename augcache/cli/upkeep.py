@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,8 +22,8 @@ from augcache.cli.common import (
 )
 from augcache.cli.exit_codes import ERROR, OK, SOME_FAILED, say, show
 from augcache.extras import check_opencv
+from augcache.storage.open_store import open_store
 from augcache.storage.progress_note import running, running_text
-from augcache.storage.store import Store
 
 
 @click.command(short_help="What is in STORE, and how far a running build is.")
@@ -32,7 +31,8 @@ from augcache.storage.store import Store
 @json_option
 def info(store: str, as_json: bool) -> int:
     """Show what is in STORE: entries, sources, failures, bytes, recipes; and how far a running build is."""
-    found, now = Store(store).info(), running(Path(store))
+    opened = open_store(store)
+    found, now = opened.info(), running(opened.path)
     if as_json:
         tell_json({**dataclasses.asdict(found), "running": now})
         return OK
@@ -47,7 +47,7 @@ def info(store: str, as_json: bool) -> int:
 @json_option
 def failures(store: str, as_json: bool) -> int:
     """List the sources that gave no entry, and why: a name, a tab and a reason in each line."""
-    found = list(Store(store).failures())
+    found = list(open_store(store).failures())
     if as_json:
         tell_json([dataclasses.asdict(failure) for failure in found])
     for failure in () if as_json else found:
@@ -59,14 +59,14 @@ def failures(store: str, as_json: bool) -> int:
 @store_argument
 @click.option("-o", "--output", type=PATH, default="sheet.png", show_default=True, help="Image to write.")
 @click.option("--count", type=click.IntRange(1, 200), default=6, show_default=True, help="Rows.")
-@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
+@click.option("--recipe", help="Name of a transform, or start of a digest, where STORE has several.")
 @click.option("--source", type=PATH, help="Folder of the originals.  [default: STORE without .augcache]")
 def preview(store: str, output: str, count: int, recipe: str | None, source: str | None) -> int:
     """Draw a contact sheet: original, saliency, segments, cut, re-coloured."""
     check_opencv()
     from augcache.pages.preview import write_sheet
 
-    tell_file(write_sheet(Store(store), output, count=count, recipe=recipe, source=source))
+    tell_file(write_sheet(store, output, count=count, recipe=recipe, source=source))
     return OK
 
 
@@ -76,7 +76,7 @@ def preview(store: str, output: str, count: int, recipe: str | None, source: str
 @click.option(
     "--count", type=click.IntRange(1, 20000), default=300, show_default=True, help="Images to draw; 10 KB each."
 )
-@click.option("--recipe", help="Start of a recipe's digest, to show it alone.")
+@click.option("--recipe", help="Name of a transform, or start of a digest, to show alone.")
 @click.option("--source", type=PATH, help="Folder of the originals.  [default: STORE without .augcache]")
 @quiet_option
 def report_page(store: str, output: str, quiet: bool, **options: Any) -> int:
@@ -151,7 +151,7 @@ def merge_stores(dst: str, src: tuple[str, ...], quiet: bool, as_json: bool) -> 
 
 @click.command("prune", short_help="Delete a recipe's entries from STORE.")
 @store_argument
-@click.option("--recipe", required=True, help="Start of the recipe's digest; see 'augcache info'.")
+@click.option("--recipe", required=True, help="Name of its transform, or start of its digest; see 'augcache info'.")
 @quiet_option
 @json_option
 def prune_recipe(store: str, recipe: str, quiet: bool, as_json: bool) -> int:
@@ -180,7 +180,7 @@ def compact_store(store: str, quiet: bool, as_json: bool) -> int:
 @click.argument("directory", metavar="DIR", type=PATH)
 @click.option("--view", type=click.Choice(["segments", "saliency", "cut", "cutout", "image"]), help="Which image.")
 @click.option("--format", type=click.Choice(["png", "webdataset", "parquet"]), default="png", show_default=True)
-@click.option("--recipe", help="Start of a recipe's digest, where the store holds several.")
+@click.option("--recipe", help="Name of a transform, or start of a digest, where STORE has several.")
 @click.option("--source", type=PATH, help="Folder of the originals, for cutout.  [default: STORE without .augcache]")
 @quiet_option
 @json_option

@@ -15,11 +15,13 @@ from PIL import Image, ImageDraw, ImageFont
 from augcache.errors import AugcacheError, CorruptError, StoreError
 from augcache.images.decode import decode_views
 from augcache.images.keys import ContentKey, content_key
+from augcache.paths import home_expanded
 from augcache.recipe import Recipe
 from augcache.records.html import thin
 from augcache.sources import read_regular
 from augcache.sources.stored import is_image, lists_images
 from augcache.storage.choose_recipe import choose
+from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
 from augcache.storage.store_path import source_folder
 from augcache.text import printable
@@ -44,7 +46,7 @@ def write_sheet(
     output: str | os.PathLike[str],
     *,
     count: int = 6,
-    recipe: str | None = None,
+    recipe: Recipe | str | None = None,
     source: str | os.PathLike[str] | None = None,
 ) -> str:
     """Draw images spread evenly over a store's manifest, and write the sheet.
@@ -57,8 +59,9 @@ def write_sheet(
         Image to write; its suffix says the format.
     count : int
         Rows; a row of copies or frames has eight of them.
-    recipe : str, optional
-        Start of the recipe's digest, where the store holds several that fit.
+    recipe : Recipe or str, optional
+        Which, where the store holds several that fit: the recipe, the name of its transform, or the start of its
+        digest in hex.
     source : path-like, optional
         Folder of the originals. Without them, the first column says so.
 
@@ -77,7 +80,7 @@ def write_sheet(
     >>> write_sheet("films.augcache", "sheet.png")
     'sheet.png'
     """
-    store = store if isinstance(store, Store) else Store(store)
+    store = open_store(store)
     form = _format(output)
     # Saliency first: where frames or copies lie beside what was computed from them, they are its originals.
     kinds = [kind for kind in ("segments", "image") if any(gives(store, each, kind) for each in store.recipes())]
@@ -88,7 +91,7 @@ def write_sheet(
         "images or segments (augcache report shows any record)",
     )
     if gives(store, chosen, "segments"):
-        folder = Path(source) if source is not None else source_folder(store.path)
+        folder = source_folder(store.path) if source is None else Path(home_expanded(source))
         sheet = _table(store, chosen, count, folder)
     else:
         sheet = _grid(store, chosen, count * _GRID_COLUMNS)

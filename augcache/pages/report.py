@@ -18,10 +18,12 @@ from augcache.errors import StoreError
 from augcache.pages.cards import card
 from augcache.pages.distributions import classes, distributions
 from augcache.pages.survey import Survey, names_of, survey
+from augcache.paths import home_expanded
 from augcache.progress import Progress
 from augcache.recipe import Recipe
 from augcache.storage.choose_recipe import choose
 from augcache.storage.manifest import DECODED
+from augcache.storage.open_store import open_store
 from augcache.storage.runs import runs
 from augcache.storage.store import Store
 from augcache.storage.store_path import source_folder
@@ -39,7 +41,7 @@ def write_report(
     output: str | os.PathLike[str],
     *,
     count: int = COUNT,
-    recipe: str | None = None,
+    recipe: Recipe | str | None = None,
     source: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> str:
@@ -56,8 +58,8 @@ def write_report(
         Images to draw, shared out among the recipes; about 10 KB each. Where a recipe has more, those that are drawn
         are chosen by content key, which is as good as at random, a quarter of them at least from each status.
         Totals and distributions are over all records, whatever `count` says.
-    recipe : str, optional
-        Start of a recipe's digest, to show it alone.
+    recipe : Recipe or str, optional
+        One to show alone: the recipe, the name of its transform, or the start of its digest in hex.
     source : path-like, optional
         Folder of the originals; default the store's name without ``.augcache``. Images that are not there are shown
         without their original.
@@ -79,12 +81,12 @@ def write_report(
     >>> write_report("images.augcache", "report.html")
     'report.html'
     """
-    store = store if isinstance(store, Store) else Store(store)
+    store = open_store(store)
     recipes = store.recipes() if recipe is None else [choose(store, recipe, lambda _: True, "records")]
     if not recipes:
         raise StoreError(f"{store.path}: there is nothing in it yet; build it first")
     counts = Progress(sum(store.count(each) for each in recipes))
-    folder = Path(source) if source is not None else source_folder(store.path)
+    folder = source_folder(store.path) if source is None else Path(home_expanded(source))
     found = [survey(store, each, max(1, count // len(recipes)), counts, progress) for each in recipes]
     found.sort(key=lambda each: not each.regions)  # saliency first: frames and copies are its originals
     names = names_of(store, {key for each in found for key in each.shown})

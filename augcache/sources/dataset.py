@@ -13,7 +13,7 @@ from typing import Any
 
 from augcache.errors import SourceError, SourceWarning
 from augcache.images.decode import MAX_PIXELS
-from augcache.sources.dataset_items import Taker, class_names
+from augcache.sources.dataset_classes import Taker, class_names
 from augcache.sources.items import ArrayItem, Images, Item, Views, views_of
 from augcache.user_code import call, not_to_stdout
 

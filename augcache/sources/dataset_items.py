@@ -1,138 +1,113 @@
-"""What an item of a dataset holds: its image, and its class where that is one integer or name."""
+"""Where image and label lie in an item of a dataset: the item itself, a tuple's elements, or values of a mapping."""
 
 from __future__ import annotations
 
-import operator
-import re
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import copy
+from collections import UserDict
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import numpy as np
-
-from augcache.errors import SourceError, SourceWarning
+from augcache.errors import SourceError
 from augcache.text import printable
 
-# Of Hugging Face datasets and the like; and of WebDataset, which names them by their format.
-IMAGE_KEYS = ("image", "img", "pixel_values", "jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff")
+LONGEST = 200  # characters of the keys in an error
+IMAGE_KEYS = ("image", "img", "pixel_values")
+FORMAT_KEYS = ("jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff")  # as WebDataset names an image
 LABEL_KEYS = ("label", "labels", "target", "targets", "fine_label", "cls")
 
 
-class Taken(NamedTuple):
-    """An item's image, the name of its class and its number; `is_single` is False for labels that are no one class."""
+def image_key(item: Any, wanted: Any = None) -> Any:
+    """Return what to index an item with for its image.
 
-    image: Any
-    label: str = ""
-    target: int | None = None
-    is_single: bool = True
-
-
-@dataclass
-class Taker:
-    """Takes images and classes out of the items of a dataset.
-
-    Attributes
+    Parameters
     ----------
-    what : str
-        Names the dataset in a message.
-    names : tuple of str or None
-        Its class names.
-    image_key, label_key : str or None
-        Where image and label are in an item that is a dict; None finds the one that has a usual name.
+    item : object
+        An image, a tuple or list that starts with one, or a mapping, such as a dict or a row of Hugging Face datasets.
+    wanted : object, optional
+        A mapping's key of the image. Without it, the only one of `IMAGE_KEYS` and `FORMAT_KEYS` that it has.
+
+    Returns
+    -------
+    object
+        None where the item is the image, 0 for a tuple or list, a mapping's key.
+
+    Raises
+    ------
+    SourceError
+        If a mapping has no such key, or several could be meant; it lists what there is.
     """
-
-    what: str
-    names: tuple[str, ...] | None
-    image_key: str | None = None
-    label_key: str | None = None
-    has_warned: bool = False
-
-    def take(self, item: Any) -> Taken:
-        """Return what an item holds: an image, a tuple that starts with one, or a dict; raises `SourceError`."""
-        if isinstance(item, Mapping):
-            image, label = self._find(item, IMAGE_KEYS, self.image_key), self._find(item, LABEL_KEYS, self.label_key)
-            if image is None:
-                raise SourceError(
-                    f"{self.what}: which of its columns holds the image cannot be told by their names "
-                    f"({_names_in(item)}): give image_key="
-                )
-            if label is None and sum(key in item for key in LABEL_KEYS) > 1:
-                self._warn("has several labels, and gets no targets: say which by label_key=")
-            return self._taken(_encoded(item[image]), None if label is None else item[label])
-        if not isinstance(item, tuple | list):
-            return Taken(item)
-        return self._taken(item[0], item[1] if len(item) > 1 else None)
-
-    def _find(self, item: Mapping[Any, Any], usual: Sequence[str], given: str | None) -> str | None:
-        if given is not None and given not in item:
-            raise SourceError(f"{self.what}: an item has no {given!r}; it has {_names_in(item)}")
-        return key_of(item, usual, given)
-
-    def _taken(self, image: Any, label: Any) -> Taken:
-        found = class_of(label, self.names)
-        if found is None:
-            self._warn(
-                f"has labels that are not one integer an image ({type(label).__name__}), and gets no targets; wrap it "
-                "for training (HashedSaliencyDataset): its own labels then pass through"
-            )
-            return Taken(image, is_single=False)
-        return Taken(image, *found)
-
-    def _warn(self, text: str) -> None:
-        if not self.has_warned:
-            self.has_warned = True
-            warnings.warn(f"{self.what} {text}", SourceWarning, stacklevel=2)
+    if not isinstance(item, tuple) and isinstance(item, Mapping):  # in this order: the second costs more
+        found = _found(item, wanted, (*IMAGE_KEYS, *FORMAT_KEYS))
+        if len(found) != 1:
+            raise SourceError(_problem("image", item, wanted, found, IMAGE_KEYS))
+        return found[0]
+    _refuse("image", item, wanted)
+    return 0 if isinstance(item, tuple | list) else None
 
 
-def _names_in(item: Mapping[Any, Any]) -> str:
-    return printable(", ".join(map(str, item))[:200])
+def label_key(item: Any, wanted: Any = None) -> Any:
+    """Return what to index an item with for its label; None where it has none.
+
+    Parameters
+    ----------
+    item : object
+        As for `image_key`.
+    wanted : object, optional
+        A mapping's key of the label. Without it, the only one of `LABEL_KEYS` that it has.
+
+    Raises
+    ------
+    SourceError
+        If a mapping lacks the wanted key, or several could be meant; it lists what there is.
+    """
+    if isinstance(item, Mapping):
+        found = _found(item, wanted, LABEL_KEYS)
+        if len(found) > 1 or (wanted is not None and not found):
+            raise SourceError(_problem("label", item, wanted, found, LABEL_KEYS))
+        return found[0] if found else None
+    _refuse("label", item, wanted)
+    return 1 if isinstance(item, tuple | list) and len(item) > 1 else None
 
 
-def _encoded(image: Any) -> Any:
-    """Return an image; of one that Hugging Face has not decoded yet, the bytes of its file."""
-    data = image.get("bytes") if isinstance(image, Mapping) else None
-    return image if data is None else data
+def value_at(item: Any, key: Any) -> Any:
+    """Return what a key of `image_key` stands for."""
+    return item if key is None else item[key]
 
 
-def key_of(item: Mapping[Any, Any], usual: Sequence[str], given: str | None) -> str | None:
-    """Return the given key, else the one of the usual ones that is there; None for none, or where there are several."""
-    found = [key for key in (usual if given is None else [given]) if key in item]
-    return found[0] if len(found) == 1 else None
+def replaced(item: Any, key: Any, value: Any) -> Any:
+    """Copy of an item with another value at a key of `image_key`; the item itself is left as it is.
+
+    Dicts, tuples, lists and named tuples keep their type; any other mapping becomes a dict.
+    """
+    if key is None:
+        return value
+    if isinstance(item, Mapping):
+        copied: Any = copy.copy(item) if isinstance(item, dict | UserDict) else dict(item)
+        copied[key] = value
+        return copied
+    if hasattr(item, "_replace"):  # a named tuple
+        return item._replace(**{item._fields[key]: value})
+    return type(item)([*item[:key], value, *item[key + 1 :]])
 
 
-def class_of(label: Any, names: tuple[str, ...] | None) -> tuple[str, int | None] | None:
-    """Name and number of a class; None where a label is neither, such as a list of boxes, or a measure."""
-    if label is None:
-        return "", None
-    if isinstance(label, bytes):  # as WebDataset has it, not decoded
-        label = label.decode("utf-8", "surrogateescape").strip()
-        label = int(label) if re.fullmatch(r"-?[0-9]{1,18}", label) else label
-    if isinstance(label, str):
-        return label, names.index(label) if names is not None and label in names else None
-    try:
-        number = operator.index(label)
-    except (TypeError, ValueError):
-        return None
-    if np.ndim(label):
-        return None  # a tensor with a single element, of as many as there are labels
-    return names[number] if names is not None and 0 <= number < len(names) else str(number), number
+def _found(item: Mapping[Any, Any], wanted: Any, usual: Iterable[str]) -> list[Any]:
+    return [key for key in (usual if wanted is None else (wanted,)) if key in item]
 
 
-def class_names(dataset: Any, label_key: str | None = None) -> tuple[str, ...] | None:
-    """Return the class names of a dataset by number, where it has some; those of a part are those of the whole."""
-    names = getattr(dataset, "classes", None)
-    if isinstance(names, list | tuple | np.ndarray) and len(names):
-        return tuple(map(str, names))
-    numbers = getattr(dataset, "class_to_idx", None)
-    if isinstance(numbers, Mapping) and numbers and sorted(numbers.values()) == list(range(len(numbers))):
-        return tuple(str(name) for name in sorted(numbers, key=numbers.__getitem__))
-    features = getattr(dataset, "features", None)
-    if isinstance(features, Mapping):  # of Hugging Face
-        names = getattr(features.get(key_of(features, LABEL_KEYS, label_key)), "names", None)
-        return tuple(map(str, names)) if names else None
-    parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]  # torch's ConcatDataset, Subset
-    if not isinstance(parts, list | tuple) or any(part is None or part is dataset for part in parts):
-        return None
-    found = {class_names(part, label_key) for part in parts}
-    return found.pop() if len(found) == 1 else None
+def _problem(what: str, item: Mapping[Any, Any], wanted: Any, found: list[Any], usual: Iterable[str]) -> str:
+    keys = printable(", ".join(map(repr, item))[:LONGEST]) or "no keys"
+    if wanted is not None:
+        return f"the item is a dict without {wanted!r}, which {what}_key= names; it has: {keys}"
+    if found:
+        return f"the item is a dict with {' and '.join(map(repr, found))}: say which with {what}_key=; it has: {keys}"
+    return f"the item is a dict without {_either(usual)}: name its {what} with {what}_key=; it has: {keys}"
+
+
+def _either(names: Iterable[str]) -> str:
+    *rest, last = map(repr, names)
+    return f"{', '.join(rest)} or {last}"
+
+
+def _refuse(what: str, item: Any, wanted: Any) -> None:
+    if wanted is not None:
+        raise SourceError(f"{what}_key={wanted!r} is for items that are dicts; this one is a {type(item).__name__}")

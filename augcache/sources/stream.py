@@ -9,7 +9,7 @@ from typing import Any
 import xxhash
 
 from augcache.errors import SourceError
-from augcache.sources.dataset_items import Taker, class_names
+from augcache.sources.dataset_classes import Taker, class_names
 from augcache.sources.items import ArrayItem, BrokenItem, Images, Item
 from augcache.user_code import call
 

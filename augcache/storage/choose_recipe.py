@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from augcache.errors import StoreError
+from augcache.errors import RecipeError, StoreError
 from augcache.recipe import Recipe
 from augcache.storage.store import Store
 
@@ -17,9 +18,10 @@ def choose(store: Store, recipe: Recipe | str | None, fits: Callable[[Recipe], b
     store : Store
         Where to look.
     recipe : Recipe or str, optional
-        The recipe, or the first characters of its digest in hex. Without it, the only one that fits.
+        The recipe; or a text, which is the name of its transform or the first characters of its digest in hex, and
+        in doubt the name. Without it, the only one that fits.
     fits : callable
-        Whether a recipe of the store is of the kind that is looked for.
+        Whether a recipe of the store is of the kind that is looked for; decides between several of one name.
     what : str
         What such a recipe gives, for the error.
 
@@ -30,11 +32,14 @@ def choose(store: Store, recipe: Recipe | str | None, fits: Callable[[Recipe], b
     """
     recipes = store.recipes()
     if recipe is not None:
-        digest = recipe.digest.hex() if isinstance(recipe, Recipe) else recipe.lower()
-        found = [each for each in recipes if digest and each.digest.hex().startswith(digest)]
+        found = _meant(recipes, recipe)
+        if len(found) > 1:
+            found = [each for each in found if fits(each)] or found
         if len(found) != 1:
-            problem = "no recipe" if not found else "several recipes"
-            raise StoreError(f"{store.path}: {problem} {digest!r}; it holds: {_listing(recipes)}")
+            named = f"{recipe.name} {recipe.digest.hex()[:8]}" if isinstance(recipe, Recipe) else recipe
+            if found:
+                raise StoreError(f"{store.path}: several recipes are {named!r}; give a digest: {_listing(found)}")
+            raise StoreError(f"{store.path}: no recipe {named!r}; it holds: {_listing(recipes)}")
         return found[0]
     fitting = [each for each in recipes if fits(each)]
     if not fitting:
@@ -44,6 +49,16 @@ def choose(store: Store, recipe: Recipe | str | None, fits: Callable[[Recipe], b
     if len(fitting) > 1:
         raise StoreError(f"{store.path}: several recipes would fit; choose one with recipe=: {_listing(fitting)}")
     return fitting[0]
+
+
+def _meant(recipes: list[Recipe], recipe: Any) -> list[Recipe]:
+    """Find the recipes that one stands for, or the name of a transform, or else the start of a digest."""
+    if isinstance(recipe, Recipe):
+        return [each for each in recipes if each == recipe]
+    if not isinstance(recipe, str):
+        raise RecipeError(f"recipe={recipe!r}: give a Recipe, the name of a transform, or the start of a digest")
+    named = [each for each in recipes if recipe in (each.name, each.transform)]
+    return named or [each for each in recipes if recipe and each.digest.hex().startswith(recipe.lower())]
 
 
 def _listing(recipes: list[Recipe]) -> str:

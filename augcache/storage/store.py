@@ -18,7 +18,7 @@ import numpy as np
 
 from augcache.errors import CorruptError, StoreError
 from augcache.images.keys import ContentKey
-from augcache.paths import is_there
+from augcache.paths import home_expanded, is_there
 from augcache.recipe import Recipe
 from augcache.records import codec
 from augcache.storage.environment import Environment, Transaction, shared
@@ -63,7 +63,7 @@ class Store:
     Parameters
     ----------
     path : path-like
-        The store's folder, such as ``pv.augcache``.
+        The store's folder, such as ``pv.augcache``; a leading ``~`` is the home folder.
     mode : {"r", "w"}
         "r" reads a store that exists; "w" also writes, and makes the store where there is none.
     check : bool
@@ -92,7 +92,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], mode: str = "r", *, check: bool = False) -> None:
         if mode not in ("r", "w"):
             raise StoreError(f"store mode {mode!r}: give 'r' or 'w'")
-        self.path = Path(path)
+        self.path = Path(home_expanded(path))
         self.mode = mode
         check_name(self.path)
         if mode == "w" and not is_there(self.path / "data.mdb", StoreError):

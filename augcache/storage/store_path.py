@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from augcache.errors import RecipeError, StoreError
-from augcache.paths import absolute, is_folder, is_there
+from augcache.paths import absolute, home_expanded, is_folder, is_there
 
 SUFFIX = ".augcache"
 
@@ -16,7 +16,7 @@ def store_path(source: str | os.PathLike[str], store: str | os.PathLike[str] | N
     """Where the store of `source` is: `store`, else ``$AUGCACHE_STORE``, else ``SOURCE.augcache`` beside it."""
     given = store or os.environ.get("AUGCACHE_STORE")
     if given:
-        return Path(given)
+        return Path(home_expanded(given))
     if "://" in str(source) and not str(source).startswith("file://"):
         raise RecipeError(f"{source}: a store is a folder of this machine: give --store")
     folder = Path(absolute(str(source).removeprefix("file://"), StoreError))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from augcache.images.keys import KEY_BYTES, ContentKey
 from augcache.recipe import Recipe
 from augcache.sources.stored import lists_images
 from augcache.storage.choose_recipe import choose
+from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
+from augcache.training.apply import applied, check_transform_form
+from augcache.training.indices import checked_index
 from augcache.training.output_forms import OUTPUTS, as_output
 from augcache.transforms.resize import pixels
 
@@ -29,9 +33,9 @@ class CachedImages(Dataset[Any]):
     store : path-like or Store
         A store that `augcache resize` made.
     recipe : Recipe or str, optional
-        Which copies, or the start of their recipe's digest; needed where the store holds several.
+        Which copies, where the store holds several: the recipe, its name ("resize"), or the start of its digest.
     transform : callable, optional
-        Applied to each image.
+        Applied to each image; one of Albumentations needs ``output="array"``.
     output : {"pil", "array", "tensor"}
         Type of an image: PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor. A mask is then a PIL image of
         mode L, a uint8 (H, W) array or a uint8 (H, W) tensor.
@@ -42,8 +46,10 @@ class CachedImages(Dataset[Any]):
     ----------
     classes : list of str
         Sorted class names; numbers in the order of their values where they came from a dataset of no files.
-    targets : list of int
-        Class index of each item.
+    class_to_idx : dict of str to int
+        Index of each class name.
+    targets, samples : list of int, of (str, int)
+        Class index of each item; its name and class index. Made once, when first asked for.
 
     Raises
     ------
@@ -76,7 +82,8 @@ class CachedImages(Dataset[Any]):
         for name, value, choices in (("output", output, OUTPUTS), ("target", target, TARGETS)):
             if value not in choices:
                 raise RecipeError(f"{name}={value!r}: give one of {', '.join(choices)}")
-        self.store = opened = store if isinstance(store, Store) else Store(store)
+        check_transform_form(transform, output)
+        self.store = opened = open_store(store)
         self.recipe = choose(opened, recipe, lambda each: lists_images(opened, each), "resized copies")
         self.transform, self.output, self.target = transform, output, target
         keys, labels, self.classes = _read_manifest(opened, self.recipe)
@@ -89,9 +96,23 @@ class CachedImages(Dataset[Any]):
             )
 
     @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Index of each class name."""
+        return {name: index for index, name in enumerate(self.classes)}
+
+    @cached_property
     def targets(self) -> list[int]:
         """Class index of each item."""
         return self._labels.tolist()  # type: ignore[no-any-return]  # ints
+
+    @cached_property
+    def samples(self) -> list[tuple[str, int]]:
+        """Source name and class index of each item."""
+        return list(zip(self.names, self.targets, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lists that can be made again: a spawned worker needs none of them."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("targets", "samples")}
 
     @property
     def names(self) -> list[str]:
@@ -102,8 +123,6 @@ class CachedImages(Dataset[Any]):
         return len(self._keys)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} images")  # ends a plain for loop
         return self._item(index, self._record(index))
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
@@ -114,7 +133,7 @@ class CachedImages(Dataset[Any]):
 
     def key(self, index: int) -> ContentKey:
         """Content key of an item's image, under which whatever is computed from it is found."""
-        return ContentKey(self._keys[index].tobytes())
+        return ContentKey(self._keys[checked_index(index, len(self))].tobytes())
 
     def _record(self, index: int) -> Mapping[str, np.ndarray]:
         return self._found(self.store.get(self.recipe, self.key(index)), index)
@@ -130,7 +149,7 @@ class CachedImages(Dataset[Any]):
     def _item(self, index: int, record: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
         image: Any = as_output(pixels(record), self.output)
         if self.transform is not None:
-            image = self.transform(image)
+            image = applied(self.transform, image)
         label = int(self._labels[index])
         if self.target == "label":
             return image, label

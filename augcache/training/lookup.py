@@ -14,6 +14,7 @@ from augcache.images.decode import as_pixels
 from augcache.images.keys import ContentKey, content_key
 from augcache.recipe import Recipe, Record, is_installed
 from augcache.records.codec import StoredRecord
+from augcache.sources.dataset_items import image_key, value_at
 from augcache.sources.stored import is_image
 from augcache.storage.choose_recipe import choose
 from augcache.storage.store import Store
@@ -64,7 +65,7 @@ class Lookup:
         pixels : callable
             Gives uint8 (H, W, 3); called only for a missing record.
         misses : Misses, optional
-            Watches over images that come from outside.
+            Counts, and watches over images that come from outside.
         """
         record = self.store.get(self.recipe, key)
         if record is not None:
@@ -73,7 +74,7 @@ class Lookup:
             return record
         if misses is not None:
             array, error = NEEDS[self.view][0], self.on_miss == "error"
-            misses.miss(self.store, self.recipe, array, lambda: pixels().shape[:2], error=error)
+            misses.miss(self.store, self.recipe, array, pixels, error=error)
         if self.on_miss == "original":
             return None
         if self.on_miss == "compute":
@@ -121,7 +122,7 @@ def choose_recipe(store: Store, view: str, recipe: Recipe | str | None) -> Recip
     view : str
         Which arrays the records must hold.
     recipe : Recipe or str, optional
-        The recipe, or the first characters of its digest in hex. Without it, the only one that fits.
+        See `augcache.storage.choose_recipe.choose`.
 
     Raises
     ------
@@ -152,13 +153,12 @@ def _any_record(store: Store, recipe: Recipe) -> StoredRecord | None:
     return None if key is None else store.get(recipe, key)
 
 
-def key_of(dataset: Any, index: int) -> ContentKey:
+def key_of(dataset: Any, index: int, wanted: Any = None) -> ContentKey:
     """Content key of an item's image: by the dataset's ``key(index)`` where it has one, else by its pixels.
 
-    The image is the item itself, its first element, or its ``"image"``.
+    See `augcache.sources.dataset_items.image_key` for which part of an item is its image.
     """
     if hasattr(dataset, "key"):
         return ContentKey(dataset.key(index))
     item = dataset[index]
-    image = item["image"] if isinstance(item, dict) else item[0] if isinstance(item, tuple | list) else item
-    return content_key(as_pixels(image))
+    return content_key(as_pixels(value_at(item, image_key(item, wanted))))

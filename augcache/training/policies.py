@@ -25,9 +25,13 @@ from augcache.errors import RecipeError
 from augcache.extras import require
 from augcache.images.decode import as_pixels
 from augcache.recipe import Recipe
+from augcache.sources.dataset_items import image_key, replaced, value_at
 from augcache.storage.store import Store
+from augcache.training.dataset_images import check_map_style
+from augcache.training.indices import checked_index
+from augcache.training.labels import of_dataset, of_items
 from augcache.training.recolour import PaletteJitter
-from augcache.training.saliency_dataset import HashedSaliencyDataset, replaced
+from augcache.training.saliency_dataset import HashedSaliencyDataset
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, by which published backbones normalise
 
@@ -170,15 +174,24 @@ class _Augmented(Dataset[Any]):
     """A dataset whose images are lists of views; for the policy that looks nothing up."""
 
     def __init__(self, base: Any, transforms: list[Callable[[Any], Any]]) -> None:
+        check_map_style(base)
         self.base, self.transforms = base, transforms
-        self.classes, self.targets = getattr(base, "classes", []), getattr(base, "targets", [])
+
+    @property
+    def classes(self) -> Any:
+        """Class names of the dataset, where it has them."""
+        return of_dataset(self.base, "classes") or []
+
+    @property
+    def targets(self) -> Any:
+        """Class index of each item, where the dataset has them."""
+        found = of_items(self.base, "targets")
+        return [] if found is None else found
 
     def __len__(self) -> int:
         return len(self.base)
 
     def __getitem__(self, index: int) -> Any:
-        item = self.base[index]
-        if isinstance(item, dict | tuple | list):
-            name: Any = "image" if isinstance(item, dict) else 0
-            return replaced(item, name, [transform(item[name]) for transform in self.transforms])
-        return [transform(item) for transform in self.transforms]
+        item = self.base[checked_index(index, len(self))]
+        key = image_key(item)
+        return replaced(item, key, [transform(value_at(item, key)) for transform in self.transforms])

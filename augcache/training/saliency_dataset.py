@@ -1,4 +1,4 @@
-"""torch datasets over a store. This file and what stands on it are all that imports torch."""
+"""HashedSaliencyDataset: images replaced by their stored views. Imports torch."""
 
 from __future__ import annotations
 
@@ -8,89 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
 from torch.utils.data import Dataset
 
-import augcache.records.expand  # noqa: F401  # here, so that forked workers need not load the compiled loop, each in every epoch
-from augcache.errors import MissError, RecipeError, SourceError
-from augcache.images.decode import as_pixels, decode_views
-from augcache.images.keys import ContentKey, content_key
+from augcache.errors import RecipeError, SourceError
+from augcache.images.keys import ContentKey
+from augcache.paths import home_expanded
 from augcache.recipe import Recipe
-from augcache.sources import read_regular
 from augcache.sources.stored import is_store
 from augcache.storage.store import Store
 from augcache.storage.store_path import store_path
-from augcache.training.listing import Listing, from_folder, from_manifest
-from augcache.training.lookup import Lookup, choose_recipe, key_of
-from augcache.training.misses import Misses
+from augcache.training.apply import applied, check_transform_form
+from augcache.training.dataset_images import ListedImages, WrappedImages, of_folder, of_store
+from augcache.training.indices import checked_index
+from augcache.training.listing import Listing
+from augcache.training.lookup import Lookup
 from augcache.training.recolour import PaletteJitter
-from augcache.training.sample import OUTPUTS, Sample, output_of
-
-
-class SaliencyLookup:
-    """Replace an image by its stored view; a callable for any ``Compose`` list, before crops and colour changes.
-
-    Parameters
-    ----------
-    store : path-like or Store
-        Where the records are.
-    recipe : Recipe or str, optional
-        Which recipe, or the start of its digest; needed where several would fit.
-    view : {"segments", "saliency", "cut", "cutout"}
-        See `augcache.training.views.render`.
-    p : float
-        Chance of the stored view; else the image comes back as it is.
-    jitter : PaletteJitter or None
-        How "segments" is re-coloured; None keeps each region's mean colour.
-    on_miss : {"error", "original", "compute"}
-        What to do for an image that has no record.
-
-    Raises
-    ------
-    StoreError
-        If there is no such store or recipe.
-
-    Notes
-    -----
-    Called with a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W), it gives back the same type.
-    It raises `SourceError` for anything else and `MissError` for a miss with ``on_miss="error"``.
-
-    Examples
-    --------
-    >>> lookup = SaliencyLookup("images.augcache", p=0.8)
-    >>> lookup(Image.open("images/cat/1.png")).size
-    (80, 60)
-    """
-
-    def __init__(
-        self,
-        store: str | os.PathLike[str] | Store,
-        *,
-        recipe: Recipe | str | None = None,
-        view: str = "segments",
-        p: float = 1.0,
-        jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # holds no state, so sharing it is safe
-        on_miss: str = "error",
-    ) -> None:
-        store = store if isinstance(store, Store) else Store(store)
-        rule = None if jitter is None else jitter.rule
-        chosen = choose_recipe(store, view, recipe)
-        self.lookup = Lookup(store, chosen, view, p, rule, on_miss, is_named=isinstance(recipe, Recipe))
-        self._misses = Misses()
-
-    def __call__(self, image: Any) -> Any:
-        """Return the image or its view."""
-        return self.sample(image).draw()
-
-    def sample(self, image: Any, output: str | None = None) -> Sample:
-        """Return what draws from one image, in the form it came in or another."""
-        return Sample(
-            self.lookup, output or output_of(image), "this image", lambda: as_pixels(image), None, image, self._misses
-        )
-
-    def __repr__(self) -> str:
-        lookup = self.lookup
-        return f"SaliencyLookup({str(lookup.store.path)!r}, view={lookup.view!r}, p={lookup.p}, jitter={lookup.jitter})"
+from augcache.training.saliency_lookup import SaliencyLookup
+from augcache.training.sample import OUTPUTS, Sample
 
 
 class HashedSaliencyDataset(Dataset[Any]):
@@ -99,8 +34,8 @@ class HashedSaliencyDataset(Dataset[Any]):
     Parameters
     ----------
     base : path-like or map-style dataset, optional
-        A folder, whose store's manifest gives the keys, so that with ``p=1`` no original is read; or a dataset,
-        whose images are hashed. Without it, the store alone is read, in manifest order.
+        A folder (a leading ``~`` is the home folder), whose store's manifest gives the keys, so that with ``p=1`` no
+        original is read; or a dataset, whose images are hashed. Without it, the store alone is read, in manifest order.
     store : path-like or Store, optional
         Default for a folder: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     recipe, view, p, jitter, on_miss
@@ -114,19 +49,34 @@ class HashedSaliencyDataset(Dataset[Any]):
         `augcache.training.sample.masks`.
     transform : callable or sequence of callables, optional
         Applied to the image after the replacement. With a sequence the image becomes a list of views, one for
-        each: original or stored view and its colours are drawn anew for every one of them, and read once.
+        each: original or stored view and its colours are drawn anew for every one of them, and read once. A transform
+        of Albumentations is called with ``image=``, and needs arrays.
+    target_transform : callable, optional
+        Applied to the target of an item; in a wrapped dataset to its label.
+    return_name : bool
+        Whether the items of a folder or store are ``(image, target, name)``; the name is the path relative to the
+        folder that was built.
+    image_key, label_key : object, optional
+        Where the items of a wrapped dataset are dicts: the keys of image and label. Default: the only one of
+        "image", "img" and "pixel_values"; the only one of "label", "labels" and "target".
     check : bool
         Whether a folder is compared with the manifest when the dataset opens. False trusts the manifest.
 
     Attributes
     ----------
-    classes : list of str
-        Sorted class names; those of the wrapped dataset, where it has them.
+    classes, class_to_idx, targets, samples
+        As torchvision's ``ImageFolder`` has them: class names, their indices, the class index of each item, and
+        (path, index) of each, for a store alone (name, index); the lists are made once, when first asked for. Those of
+        a wrapped dataset are its own, also through ``Subset`` and ``ConcatDataset``, and empty where it has none.
+    misses : int
+        Look-ups that found no record so far, in all processes of a DataLoader together.
 
     Notes
     -----
     A folder's or store's items are ``(image, target)``; a wrapped dataset's items keep their shape, and the
-    image is the item itself, its first element, or its ``"image"``. Safe with fork and spawn workers.
+    image is the item itself, its first element, or a dict's (any mapping's) value. Safe with fork and spawn workers.
+    Where nearly all of the first images miss, it is warned of once. torchdata's ``StatefulDataLoader`` resumes with
+    the colours that would have come, as long as nothing else of the dataset draws from another generator than torch's.
 
     Examples
     --------
@@ -147,135 +97,122 @@ class HashedSaliencyDataset(Dataset[Any]):
         jitter: PaletteJitter | None = PaletteJitter(),  # noqa: B008  # holds no state, so sharing it is safe
         on_miss: str = "error",
         output: str | None = None,
-        transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
+        transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        return_name: bool = False,
+        image_key: Any = None,
+        label_key: Any = None,
         check: bool = True,
     ) -> None:
-        if is_store(base):
+        folder = Path(home_expanded(base)) if isinstance(base, str | os.PathLike) else None
+        if is_store(folder):
             raise SourceError(f"{base}: a store, not a folder of images: give it as store=")
-        if output not in (None, *OUTPUTS):
-            raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
-        self.folder = Path(base) if isinstance(base, str | os.PathLike) else None
-        self.base: Any = None if self.folder is not None else base
-        if self.base is not None and output in ("pil", "array", "tensor"):
-            raise RecipeError(
-                f"output={output!r} is for folders and stores; a wrapped dataset's images keep their type"
-            )
-        if output == "indexed" and (view != "segments" or p < 1 or on_miss == "original"):
-            raise RecipeError("output='indexed' needs view='segments', p=1 and on_miss other than 'original'")
-        if output == "masks" and on_miss == "original":
-            raise RecipeError("output='masks' needs on_miss other than 'original': an image without record has no maps")
-        if store is None and self.folder is None:
+        if store is None and folder is None:
             raise SourceError("give store=: without a folder there is no default for it")
-        opened = store if isinstance(store, Store) else Store(store_path(self.folder or "", store))
-        self.lookup_transform = SaliencyLookup(opened, recipe=recipe, view=view, p=p, jitter=jitter, on_miss=on_miss)
-        self.lookup: Lookup = self.lookup_transform.lookup
-        self.output = output if self.base is not None else output or "pil"
-        self.transform = transform
-        if self.folder is not None and p < 1:
-            Image.init()  # once here and not in every worker of every epoch: it loads fifty modules
-        self.listing: Listing | None = None
-        if self.folder is not None and check:
-            self.listing = from_folder(self.folder, opened, self.lookup.recipe)
-        elif self.base is None:
-            self.listing = from_manifest(opened, self.lookup.recipe)
-        self.classes = getattr(self.base, "classes", []) if self.listing is None else self.listing.classes
+        _check_output(output, view, p, on_miss)
+        given = store_path(folder or "") if store is None else store
+        lookup_transform = SaliencyLookup(given, recipe=recipe, view=view, p=p, jitter=jitter, on_miss=on_miss)
+        keys = image_key, label_key
+        if base is not None and folder is None:
+            self._images: ListedImages | WrappedImages = WrappedImages(lookup_transform, output, base, keys)
+        elif keys != (None, None):
+            raise RecipeError("image_key= and label_key= are for a wrapped dataset whose items are dicts")
+        elif folder is None:
+            self._images = of_store(lookup_transform, output)
+        else:
+            self._images = of_folder(lookup_transform, output, folder, check=check)
+        if return_name and isinstance(self._images, WrappedImages):
+            raise RecipeError("return_name=True is for folders and stores; a wrapped dataset's items have no names")
+        check_transform_form(transform, self._images.output)
+        self.lookup_transform = lookup_transform
+        self.transform, self.target_transform, self.return_name = transform, target_transform, return_name
 
     @property
-    def targets(self) -> list[Any]:
+    def lookup(self) -> Lookup:
+        """What is made of an image."""
+        return self.lookup_transform.lookup
+
+    @property
+    def output(self) -> str | None:
+        """Type of the images."""
+        return self._images.output
+
+    @property
+    def listing(self) -> Listing | None:
+        """Names, targets and keys of a folder's or store's images."""
+        return self._images.listing
+
+    @property
+    def classes(self) -> Any:
+        """Class names; those of the wrapped dataset, where it has them."""
+        return self._images.classes
+
+    @property
+    def class_to_idx(self) -> Any:
+        """Index of each class name."""
+        return self._images.class_to_idx
+
+    @property
+    def targets(self) -> Any:
         """Class index of each item; those of the wrapped dataset, where it has them."""
-        return getattr(self.base, "targets", []) if self.listing is None else self.listing.targets.tolist()
+        return self._images.targets
+
+    @property
+    def samples(self) -> Any:
+        """Path, or name in the store, and class index of each item; those of the wrapped dataset, where it has them."""
+        return self._images.samples
+
+    @property
+    def misses(self) -> int:
+        """Look-ups that found no record so far, in all processes of a DataLoader together."""
+        return self.lookup_transform.misses
 
     def __len__(self) -> int:
-        return len(self.base) if self.listing is None else len(self.listing.names)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> Any:
-        if self.listing is None:
-            return self._wrapped(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} images")  # ends a plain for loop
-        return self._item(self._sample(self.listing, index), index)
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Give a batch, as a DataLoader asks for it; its records are read in one transaction."""
-        listing = self.listing
-        if listing is None or self.lookup.p < 1 or self.lookup.view == "cutout":
-            return [self[index] for index in indices]
-        keys = [listing.key(index) for index in indices]
-        records = self.lookup.store.get_many(self.lookup.recipe, [key for key in keys if key is not None])
-        records.reverse()  # popped one by one, so that no more than one decoded index map is held
-        items = []
-        for index, key in zip(indices, keys, strict=True):
-            sample = self._sample(listing, index)
-            record = None if key is None else records.pop()
-            if record is not None:
-                sample.record = record
-            items.append(self._item(sample, index))
+        numbers = [checked_index(index, len(self)) for index in indices]
+        items = list(self._images.items(numbers, self._views, self.target_transform))
+        if self.return_name and isinstance(self._images, ListedImages):
+            return [(*item, self._images.name(index)) for index, item in zip(numbers, items, strict=True)]
         return items
 
     def key(self, index: int) -> ContentKey:
         """Content key of an item's image, the original's; a known file is not read for it."""
-        if self.listing is None:
-            return key_of(self.base, index)
-        known = self.listing.key(index)
-        return content_key(self._original(self.listing, index)) if known is None else known
-
-    def _sample(self, listing: Listing, index: int) -> Sample:
-        """Return what draws from one image of the folder or store; one that is new or changed has no key yet."""
-        name = listing.names[index]
-        return Sample(
-            self.lookup, self.output or "pil", name, lambda: self._original(listing, index), listing.key(index)
-        )
-
-    def _item(self, sample: Sample, index: int) -> tuple[Any, int]:
-        assert self.listing is not None
-        return self._views(sample), int(self.listing.targets[index])
+        return self._images.key(checked_index(index, len(self)))
 
     def _views(self, sample: Sample) -> Any:
         """Draw once, or once for each of several transforms."""
         if self.transform is None:
             return sample.draw()
         if isinstance(self.transform, Sequence):
-            return [transform(sample.draw()) for transform in self.transform]
-        return self.transform(sample.draw())
+            return [applied(transform, sample.draw()) for transform in self.transform]
+        return applied(self.transform, sample.draw())
 
-    def _wrapped(self, index: int) -> Any:
-        item = self.base[index]
-        name: Any = None if not isinstance(item, tuple | list | dict) else "image" if isinstance(item, dict) else 0
-        if isinstance(item, dict) and name not in item:
-            raise SourceError(f"item {index} is a dict without 'image'; it has: {', '.join(map(str, item))}")
-        sample = self.lookup_transform.sample(item if name is None else item[name], self.output)
-        try:
-            image = self._views(sample)
-        except (MissError, SourceError) as error:
-            raise type(error)(f"item {index}: {error}") from error
-        return image if name is None else replaced(item, name, image)
+    def state_dict(self) -> dict[str, Any]:
+        """Where the random colours are, for torchdata's ``StatefulDataLoader``, which asks for it in each worker."""
+        return {"torch": torch.get_rng_state().numpy().tobytes()}
 
-    def _original(self, listing: Listing, index: int) -> np.ndarray:
-        name = listing.names[index]
-        if self.folder is None:
-            raise SourceError(
-                f"{name}: the original is asked for (p below 1, view 'cutout' or a miss), and a store holds none: "
-                "give the folder as well"
-            )
-        path = self.folder / name
-        try:
-            return decode_views(read_regular(path))[0]
-        except SourceError as error:
-            raise SourceError(f"{path}: {error}") from error
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the colours that `state_dict` was before."""
+        torch.set_rng_state(torch.from_numpy(np.frombuffer(state["torch"], np.uint8).copy()))
 
     def __repr__(self) -> str:
-        source = self.folder or (type(self.base).__name__ if self.base is not None else self.lookup.store.path)
         lookup = self.lookup
         return (
-            f"HashedSaliencyDataset({str(source)!r}, {len(self)} items, view={lookup.view!r}, p={lookup.p}, "
+            f"HashedSaliencyDataset({str(self._images)!r}, {len(self)} items, view={lookup.view!r}, p={lookup.p}, "
             f"jitter={lookup.jitter}, store={str(lookup.store.path)!r})"
         )
 
 
-def replaced(item: Any, name: Any, image: Any) -> Any:
-    """Copy of an item with another image, of the same type."""
-    if isinstance(item, dict):
-        return {**item, name: image}
-    if hasattr(item, "_replace"):  # a named tuple
-        return item._replace(**{item._fields[0]: image})
-    return type(item)([image, *item[1:]])
+def _check_output(output: str | None, view: str, p: float, on_miss: str) -> None:
+    if output not in (None, *OUTPUTS):
+        raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
+    if output == "indexed" and (view != "segments" or p < 1 or on_miss == "original"):
+        raise RecipeError("output='indexed' needs view='segments', p=1 and on_miss other than 'original'")
+    if output == "masks" and on_miss == "original":
+        raise RecipeError("output='masks' needs on_miss other than 'original': an image without record has no maps")

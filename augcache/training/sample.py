@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +57,7 @@ class Sample:
     image : PIL image, ndarray or tensor, optional
         The original in the form in which it is wanted, where it came in that form.
     misses : Misses, optional
-        Watches over images that come from outside.
+        Counts misses, and watches over images that come from outside.
     """
 
     lookup: Lookup
@@ -90,7 +91,7 @@ class Sample:
         if self.output == "indexed":
             return indexed(index_map(record), record["palette"], self.lookup.reused)
         if self.output == "tensor":
-            return torch.from_numpy(self._view(record, "planes"))
+            return _of_the_kind(self.image, torch.from_numpy(self._view(record, "planes")))
         return self._view(record, self.output)
 
     @cached_property
@@ -100,6 +101,12 @@ class Sample:
     def _view(self, record: StoredRecord | Record, output: str) -> Any:
         original = self.pixels if self.lookup.view == "cutout" else None
         return self.lookup.rendered(record, original, _uniform, output)
+
+
+def _of_the_kind(image: Any, view: torch.Tensor) -> torch.Tensor:
+    """Make a view a ``tv_tensors.Image`` where the image is one; torchvision is loaded then, and never for this."""
+    tv_tensors = sys.modules.get("torchvision.tv_tensors")
+    return tv_tensors.wrap(view, like=image) if tv_tensors and isinstance(image, tv_tensors.Image) else view
 
 
 def masks(planes: np.ndarray, record: StoredRecord | Record) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from augcache.images.keys import ContentKey
 from augcache.recipe import Recipe
 from augcache.storage.choose_recipe import choose
 from augcache.storage.manifest import Source
+from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
+from augcache.training.apply import applied, check_transform_form
+from augcache.training.indices import checked_index
 from augcache.training.output_forms import OUTPUTS, as_output
 from augcache.transforms.resize import pixels
 
@@ -57,9 +60,9 @@ class VideoFrames(Dataset[Any]):
         (clip at most P); else any frame is an anchor, and successors are the next frames of ``--every``. An anchor
         whose successors are not all there is left out.
     recipe : Recipe or str, optional
-        Which frames, or the start of their recipe's digest; needed where the store holds several.
+        Which frames, where the store holds several: the recipe, its name ("frame"), or the start of its digest.
     transform : callable, optional
-        Applied to each image.
+        Applied to each image; one of Albumentations needs ``output="array"``.
     output : {"pil", "array", "tensor"}
         PIL image, uint8 (H, W, 3) array or uint8 (3, H, W) tensor.
 
@@ -89,7 +92,8 @@ class VideoFrames(Dataset[Any]):
     ) -> None:
         if output not in OUTPUTS:
             raise RecipeError(f"output={output!r}: give one of {', '.join(OUTPUTS)}")
-        self.store = store if isinstance(store, Store) else Store(store)
+        check_transform_form(transform, output)
+        self.store = open_store(store)
         self.recipe = choose(self.store, recipe, lambda each: each.name == "frame", "video frames")
         self.transform, self.output, self.clip = transform, output, clip
         self._rows = list(self.store.sources(self.recipe.digest))
@@ -124,9 +128,7 @@ class VideoFrames(Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Give a batch, as a DataLoader asks for it; its frames are read in one transaction."""
-        for index in indices:
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"index {index} of {len(self)} items")  # ends a plain for loop
+        indices = [checked_index(index, len(self)) for index in indices]
         numbers = [number for index in indices for number in self._items[index]]
         records = self.store.get_many(self.recipe, [self._rows[number].key for number in numbers])
         images = iter([self._image(number, record) for number, record in zip(numbers, records, strict=True)])
@@ -141,16 +143,16 @@ class VideoFrames(Dataset[Any]):
                 "run 'augcache extract-frames' again"
             )
         image = as_output(pixels(record), self.output)
-        return image if self.transform is None else self.transform(image)
+        return image if self.transform is None else applied(self.transform, image)
 
     def info(self, index: int) -> Any:
         """Return where an item came from: `FrameInfo`, or for clips one for the anchor and each successor."""
-        infos = tuple(_info(self._rows[number]) for number in self._items[index])
+        infos = tuple(_info(self._rows[number]) for number in self._items[checked_index(index, len(self))])
         return infos[0] if self.clip is None else infos
 
     def key(self, index: int) -> ContentKey:
         """Content key of an item's image; of a clip's anchor."""
-        return self._rows[self._items[index][0]].key
+        return self._rows[self._items[checked_index(index, len(self))][0]].key
 
     def __repr__(self) -> str:
         what = "frames" if self.clip is None else f"clips of {self.clip + 1} frames"

@@ -28,6 +28,7 @@ from augcache.progress import Progress
 from augcache.recipe import Recipe
 from augcache.storage.choose_recipe import choose
 from augcache.storage.manifest import DECODED, Source
+from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
 from augcache.training.lookup import gives
 from augcache.training.views import NEEDS, render
@@ -78,7 +79,7 @@ def export(
     *,
     view: str | None = None,
     format: str = "png",
-    recipe: str | None = None,
+    recipe: Recipe | str | None = None,
     source: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Exported:
@@ -98,8 +99,9 @@ def export(
         A folder ``CLASS/KEY.png`` with ``index.json``, which has the source and the class of each; tar shards for
         WebDataset; or parquet files, which ``datasets.load_dataset("parquet", data_dir=...)`` reads with images and
         class labels, and ``pandas.read_parquet(directory)`` as a table.
-    recipe : str, optional
-        Start of a recipe's digest, where the store holds several that fit.
+    recipe : Recipe or str, optional
+        Which, where the store holds several that fit: the recipe, the name of its transform, or the start of its
+        digest in hex.
     source : path-like, optional
         Folder of the originals, for "cutout". Default: the store's name without ``.augcache``.
     progress : callable, optional
@@ -122,7 +124,7 @@ def export(
     4
     """
     started = time.monotonic()
-    store = store if isinstance(store, Store) else Store(store)
+    store = open_store(store)
     if format not in FORMATS:
         raise RecipeError(f"no export format {format!r}: give one of {', '.join(FORMATS)}")
     if format == "parquet":
@@ -150,11 +152,11 @@ def export(
     )  # fmt: skip  # counts in a row
 
 
-def _choose(store: Store, view: str | None, recipe: str | None) -> tuple[str, Recipe]:
+def _choose(store: Store, view: str | None, recipe: Recipe | str | None) -> tuple[str, Recipe]:
     if view is not None and view not in VIEWS:
         raise RecipeError(f"no view {view!r}: give one of {', '.join(VIEWS)}")
     if view is None:
-        named = [choose(store, recipe, lambda _: True, "entries")] if recipe else store.recipes()
+        named = [choose(store, recipe, lambda _: True, "entries")] if recipe is not None else store.recipes()
         view = "segments" if any(gives(store, each, "segments") for each in named) else "image"
     chosen = choose(store, recipe, lambda each: gives(store, each, view), f"the view {view!r}")
     if not gives(store, chosen, view):

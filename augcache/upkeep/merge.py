@@ -13,10 +13,12 @@ import numpy as np
 
 from augcache.errors import CorruptError, StoreError
 from augcache.images.keys import ContentKey
+from augcache.paths import home_expanded
 from augcache.progress import Progress
 from augcache.storage import entries
 from augcache.storage.environment import Transaction
 from augcache.storage.manifest import DECODED, Failure, Source, row_key
+from augcache.storage.open_store import open_store
 from augcache.storage.runs import copy_runs
 from augcache.storage.store import Store
 from augcache.storage.tables import Databases, delete, parse_recipe, put_records
@@ -66,8 +68,8 @@ class _Part:
 
 
 def merge(
-    destination: str | os.PathLike[str],
-    sources: Sequence[str | os.PathLike[str]],
+    destination: str | os.PathLike[str] | Store,
+    sources: Sequence[str | os.PathLike[str] | Store],
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> Merged:
@@ -75,9 +77,9 @@ def merge(
 
     Parameters
     ----------
-    destination : path-like
+    destination : path-like or Store
         Store to add to; made where there is none.
-    sources : sequence of path-like
+    sources : sequence of path-like or Store
         Stores to copy from; they are not changed. Each record's checksum is checked on the way, and nothing that they
         name is imported.
     progress : callable, optional
@@ -104,10 +106,13 @@ def merge(
     (0, 0)
     """
     started = time.monotonic()
-    from_stores = [Store(path) for path in sources]
-    if any(os.path.realpath(store.path) == os.path.realpath(destination) for store in from_stores):
-        raise StoreError(f"{destination}: cannot be merged into itself; leave it out of the sources")
-    into = Store(destination, "w")
+    if isinstance(sources, str | os.PathLike | Store):
+        raise StoreError(f"{sources}: one source: give a list of stores")
+    from_stores = [open_store(store) for store in sources]
+    target = destination.path if isinstance(destination, Store) else home_expanded(destination)
+    if any(os.path.realpath(store.path) == os.path.realpath(target) for store in from_stores):
+        raise StoreError(f"{target}: cannot be merged into itself; leave it out of the sources")
+    into = open_store(destination, "w")
     with into.exclusive():
         job = _Merge(into, Progress(sum(map(len, from_stores))), progress)
         parts = [part for store in from_stores for part in job.plan(store)]

@@ -13,7 +13,7 @@ from augcache.building.resize import copy_item
 from augcache.errors import AugcacheError, RecipeError, SourceError
 from augcache.images.decode import MAX_PIXELS
 from augcache.images.keys import ContentKey, content_key
-from augcache.paths import is_folder
+from augcache.paths import home_expanded, is_folder
 from augcache.pseudo_labels import is_pseudo_label
 from augcache.recipe import Recipe, import_path, is_installed
 from augcache.records import codec
@@ -33,7 +33,7 @@ SWAPPED = "swapped"  # changed, and of the same size and time as before
 
 def originals_folder(store: Path, source: str | os.PathLike[str] | None) -> Path:
     """Return the folder of the originals: `source`, or the store's name without its suffix; raises `SourceError`."""
-    folder = Path(source) if source is not None else source_folder(store)
+    folder = source_folder(store) if source is None else Path(home_expanded(source))
     if folder is None or not is_folder(folder, SourceError):
         raise SourceError(f"{folder or store}: the folder of the originals is not there; give it with --source")
     return folder

@@ -12,10 +12,12 @@ import numpy as np
 
 from augcache.images.keys import ContentKey
 from augcache.progress import Progress
+from augcache.recipe import Recipe
 from augcache.storage import entries
 from augcache.storage.choose_recipe import choose
 from augcache.storage.environment import Transaction
 from augcache.storage.manifest import DECODED, Source
+from augcache.storage.open_store import open_to_change
 from augcache.storage.store import Store
 from augcache.storage.tables import SLAB_BYTES, Databases, delete, fetch, put_records, slab_sizes
 
@@ -69,15 +71,20 @@ class Compacted:
     seconds: float
 
 
-def prune(store: str | os.PathLike[str], recipe: str, *, progress: Callable[[Progress], None] | None = None) -> Pruned:
+def prune(
+    store: str | os.PathLike[str] | Store,
+    recipe: Recipe | str,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> Pruned:
     """Delete a recipe's entries, failures and manifest rows.
 
     Parameters
     ----------
-    store : path-like
+    store : path-like or Store
         Where.
-    recipe : str
-        Start of the recipe's digest, as hex.
+    recipe : Recipe or str
+        Which: the recipe, the name of its transform, or the start of its digest in hex.
     progress : callable, optional
         Called with a `Progress`.
 
@@ -88,7 +95,7 @@ def prune(store: str | os.PathLike[str], recipe: str, *, progress: Callable[[Pro
     Raises
     ------
     StoreError
-        If no recipe, or more than one, starts so; or if the store is being written.
+        If no recipe, or more than one, is so called; or if the store is being written.
 
     Notes
     -----
@@ -97,11 +104,11 @@ def prune(store: str | os.PathLike[str], recipe: str, *, progress: Callable[[Pro
 
     Examples
     --------
-    >>> prune("films.augcache", Recipe("frame", every=4).digest.hex()).entries
+    >>> prune("films.augcache", "frame").entries
     3
     """
     started = time.monotonic()
-    opened = Store(Store(store).path, "w")  # first for reading, which makes no store where there is none
+    opened = open_to_change(store)
     with opened.exclusive():
         digest = choose(opened, recipe, lambda _: True, "entries").digest
         others = [each for each in opened.digests() if each != digest]
@@ -147,12 +154,12 @@ def _remove(
     return total
 
 
-def compact(store: str | os.PathLike[str], *, progress: Callable[[Progress], None] | None = None) -> Compacted:
+def compact(store: str | os.PathLike[str] | Store, *, progress: Callable[[Progress], None] | None = None) -> Compacted:
     """Make a store's file as small as its entries allow.
 
     Parameters
     ----------
-    store : path-like
+    store : path-like or Store
         Where.
     progress : callable, optional
         Called with a `Progress`.
@@ -179,7 +186,7 @@ def compact(store: str | os.PathLike[str], *, progress: Callable[[Progress], Non
     True
     """
     started = time.monotonic()
-    opened = Store(Store(store).path, "w")  # first for reading, which makes no store where there is none
+    opened = open_to_change(store)
     with opened.exclusive():
         before = (opened.path / "data.mdb").stat().st_size
         counts = Progress(len(opened))

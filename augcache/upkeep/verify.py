@@ -12,6 +12,7 @@ from augcache.progress import Progress
 from augcache.recipe import Recipe, import_path
 from augcache.storage import entries
 from augcache.storage.manifest import DECODED, Failure, Source
+from augcache.storage.open_store import open_store
 from augcache.storage.runs import parse_run, run_rows
 from augcache.storage.store import Store
 from augcache.upkeep import originals
@@ -161,7 +162,7 @@ def verify(
     started = time.monotonic()
     if digests and not sources:
         raise SourceError("digests are of the source files: give --sources (sources=True) as well")
-    store = store if isinstance(store, Store) else Store(store, check=True)
+    store = open_store(store, check=True)
     store.check_pages()
     folder = originals.originals_folder(store.path, source) if recompute or sources else None
     check = _Check(store, Progress(len(store) + recompute), progress)

@@ -11,6 +11,7 @@ from toy import toy
 from augcache import CachedImages, HashedSaliencyDataset, PaletteJitter, Recipe, Store, build
 from augcache.building.resize import resize
 from augcache.errors import AugcacheError, RecipeError
+from augcache.training import dataset_images
 
 pytest.importorskip("torchvision", reason="policies need torchvision, of the extra 'train'")
 
@@ -85,9 +86,9 @@ def test_two_views_cost_one_read_of_each_kind(built, monkeypatch):
     """The record is fetched once an item, and the original decoded at most once, and only where a view is of it."""
     data = HashedSaliencyDataset(built, p=0.5, transform=[keep] * 8)
     fetched, decoded = [], []
-    get, original = Store.get, HashedSaliencyDataset._original
+    get, decode = Store.get, dataset_images.decode_views
     monkeypatch.setattr(Store, "get", lambda *given: fetched.append(1) or get(*given))
-    monkeypatch.setattr(HashedSaliencyDataset, "_original", lambda *given: decoded.append(1) or original(*given))
+    monkeypatch.setattr(dataset_images, "decode_views", lambda *given: decoded.append(1) or decode(*given))
     torch.manual_seed(0)
     for _ in range(20):
         data[0]
