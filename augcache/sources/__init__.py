@@ -11,6 +11,7 @@ from augcache.sources.packed import Packed
 from augcache.sources.regular import open_regular, read_regular
 from augcache.sources.remote import as_local, root_of
 from augcache.sources.shares import Sharded, sharded
+from augcache.sources.videos import VideoItem, Videos
 
 __all__ = [
     "Annotated",
@@ -27,6 +28,8 @@ __all__ = [
     "Packed",
     "Sharded",
     "Small",
+    "VideoItem",
+    "Videos",
     "Views",
     "as_local",
     "open_regular",

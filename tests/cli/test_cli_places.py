@@ -12,6 +12,8 @@ import time
 import traceback
 from pathlib import Path
 
+import augcache.building.extract_frames
+import augcache.building.resize
 import filelock  # noqa: F401
 import numpy as np
 import pytest
@@ -19,8 +21,6 @@ from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import augcache.building.extract_frames
-import augcache.building.resize
 import augcache.cli.console
 import augcache.pages.preview
 import augcache.pages.report

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from toy import toy
 
 from augcache import CachedImages, HashedSaliencyDataset, PaletteJitter, Recipe, Store, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.errors import AugcacheError, RecipeError
 
 pytest.importorskip("torchvision", reason="policies need torchvision, of the extra 'train'")
