@@ -24,10 +24,8 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and {"augcache", "augcache
 from augcache._version import __version__
 
 if TYPE_CHECKING:
-    from augcache.building.build import build
+    from augcache.building.build import build, extract_frames, resize
     from augcache.building.build_report import Report
-    from augcache.building.extract_frames import extract_frames
-    from augcache.building.resize import resize
     from augcache.errors import (
         AugcacheError,
         BackendError,
@@ -79,11 +77,11 @@ _HOMES = {
     "compact": "upkeep.prune",
     "content_key": "images.keys",
     "export": "upkeep.export",
-    "extract_frames": "building.extract_frames",
+    "extract_frames": "building.build",
     "merge": "upkeep.merge",
     "policy_views": "training.policies",
     "prune": "upkeep.prune",
-    "resize": "building.resize",
+    "resize": "building.build",
     "transform": "recipe",
     "verify": "upkeep.verify",
     "write_report": "pages.report",

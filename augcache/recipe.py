@@ -22,22 +22,38 @@ from augcache.user_code import described, not_to_stdout
 Record = dict[str, np.ndarray]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+KINDS = ("maps", "saliency", "embedding", "image", "frame")
+OWN_PIXELS = ("image", "frame")  # kinds whose results are found by their own pixels, not by those of their input
+
 PLUG_INS = "augcache.transforms"  # the group of entry points of installed packages
 
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _BUILT_IN = re.compile(r"[a-z_]\w*")
 
 
-def transform(*, version: int, validate: Callable[..., None] | None = None) -> Callable[[Function], Function]:
+def transform(
+    *,
+    version: int,
+    kind: str = "maps",
+    validate: Callable[..., None] | None = None,
+    reduced: Callable[..., tuple[Record, np.ndarray]] | None = None,
+) -> Callable[[Function], Function]:
     """Mark a function ``image, **params -> {name: array}`` as a transform.
 
     Parameters
     ----------
     version : int
         Part of the recipe's digest. Raise it whenever the same input gives another output.
+    kind : {"maps", "saliency", "embedding", "image", "frame"}
+        What its records are. "image" gives an ``image`` uint8 (H, W, 3) that takes the place of its input, and is
+        stored under the key of its own pixels, as resized copies are. "frame" takes the path of a video and yields
+        frames; see `augcache.transforms.frame`. All others are stored under the key of the image they were made of.
     validate : callable, optional
         Called with the complete parameters when a recipe is made; raises `RecipeError` for a
         value that is out of range, so that a bad value stops a build before its first image.
+    reduced : callable, optional
+        For kind "image": makes the same from a file that is decoded at a fraction of its size, and returns the record
+        and the pixels that it is found by; see `augcache.transforms.resize`.
 
     Notes
     -----
@@ -54,11 +70,15 @@ def transform(*, version: int, validate: Callable[..., None] | None = None) -> C
     """
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise RecipeError(f"transform version {version!r}: give a whole number from 1 up")
+    if kind not in KINDS:
+        raise RecipeError(f"transform kind {kind!r}: give one of {', '.join(KINDS)}")
 
     def mark(function: Function) -> Function:
         _defaults(function)
         function.__augcache_version__ = version  # type: ignore[attr-defined]  # the mark itself
+        function.__augcache_kind__ = kind  # type: ignore[attr-defined]
         function.__augcache_validate__ = validate  # type: ignore[attr-defined]
+        function.__augcache_reduced__ = reduced  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -253,7 +273,23 @@ class Recipe:
         module, _, function = self.transform.partition(":")
         return function if module == f"augcache.transforms.{function}" else self.transform
 
-    def bind(self) -> Callable[[np.ndarray], Record]:
+    @property
+    def kind(self) -> str:
+        """What its records are; see `transform`. Imports the transform."""
+        return resolve(self.transform).__augcache_kind__  # type: ignore[attr-defined, no-any-return]  # set by the mark
+
+    @property
+    def keyed_by(self) -> str:
+        """Whose pixels its records are found by: of their "input", or of the "result". Imports the transform."""
+        return "result" if self.kind in OWN_PIXELS else "input"
+
+    @property
+    def reduced(self) -> Callable[[Any], tuple[Record, np.ndarray]] | None:
+        """Makes a record from a file that is decoded at a fraction of its size, or None; see `transform`."""
+        function = resolve(self.transform).__augcache_reduced__  # type: ignore[attr-defined]  # set by the mark
+        return None if function is None else functools.partial(function, **self.params)
+
+    def bind(self) -> Callable[[Any], Record]:
         """Import the transform and return it with this recipe's parameters filled in.
 
         Raises

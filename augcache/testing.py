@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from augcache.errors import RecipeError
 from augcache.recipe import Recipe, Record
 from augcache.records import codec
 
@@ -35,6 +36,8 @@ def check_transform(recipe: Recipe | str, *images: np.ndarray, tiny: bool = True
     >>> check_transform(Recipe("resize"))  # silence: it keeps every promise
     """
     recipe = Recipe(recipe) if isinstance(recipe, str) else recipe
+    if recipe.kind == "frame":
+        raise RecipeError(f"{recipe.name} takes videos: check_transform tries images")
     compute = recipe.bind()
     for name, image in [*_degenerate(tiny), *((f"images[{i}]", image) for i, image in enumerate(images))]:
         before, states = image.copy(), _random_states()

@@ -308,7 +308,7 @@ def processes(clips: list[Path]) -> None:
 EXTRACT = """
 import os, sys
 from augcache import Recipe
-from augcache.building.extract_frames import extract_frames
+from augcache.building.build import extract_frames
 folder, recipe, store, count = sys.argv[1:]
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(count)])
 report = extract_frames(folder, Recipe.from_json(recipe), store, workers=int(count))
@@ -326,7 +326,7 @@ sys.path.insert(0, {here!r})
 from frames_peers import peers
 from augcache import Recipe, content_key
 from augcache.records import codec
-from augcache.building.extract_frames import extract_frames
+from augcache.building.build import extract_frames
 function = peers()[name]
 if name == "augcache" and paths:
     for i, path in enumerate(paths):

@@ -37,7 +37,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from augcache import CachedImages, Recipe
-from augcache.building.resize import resize
+from augcache.building.build import resize
 
 SIDE, BATCH, WORKERS = 64, 256, 2
 RECIPE = Recipe("resize", width=SIDE, height=SIDE)

@@ -28,7 +28,7 @@ from methods import make_method
 from trainer import Settings, make_backbone, make_loader, train
 
 from augcache import CachedImages, Recipe, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.sources import ListFile
 from augcache.training.policies import POLICIES, Policy, policy_views
 

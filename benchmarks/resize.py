@@ -27,9 +27,8 @@ import numpy as np
 from PIL import Image
 from psnr import psnr
 
-from augcache.building.resize import least
 from augcache.images.decode import decode_small
-from augcache.transforms.resize import place, render
+from augcache.transforms.resize import least, place, render
 
 Method = Callable[[bytes], np.ndarray]
 MEGAPIXELS = (0.5, 1, 2, 4, 8, 12)

@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from trainer import SAMPLES, Settings, home_of, make_backbone, make_loader, read_arguments, save, train, views_of
 
 from augcache import Recipe, VideoFrames
-from augcache.building.extract_frames import extract_frames
+from augcache.building.build import extract_frames
 from augcache.training.policies import POLICIES, Policy, policy_transforms
 
 EVERY = 100

@@ -21,7 +21,7 @@ from PIL import Image
 from trainer import SAMPLES, Settings, home_of, make_backbone, make_loader, read_arguments, save, train
 
 from augcache import CachedImages, Recipe
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.sources import open_source
 from augcache.training.policies import Policy, policy_transforms
 

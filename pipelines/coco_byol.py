@@ -34,7 +34,7 @@ from trainer import (
 )
 
 from augcache import CachedImages, HashedSaliencyDataset, Recipe, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.training.policies import MEAN, STD
 
 PUBLISHED = Settings(size=224, epochs=1000, batch=4096, lr=3.2, weight_decay=1.5e-6, warmup=10)

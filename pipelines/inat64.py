@@ -38,7 +38,7 @@ from trainer import (
 from transformers import Trainer, TrainingArguments
 
 from augcache import CachedImages, Recipe
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.sources import open_source
 from augcache.sources.json_stream import members
 from augcache.training.policies import POLICIES, Policy, policy_transforms

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from trainer import SAMPLES, Settings, home_of, make_backbone, make_loader, read_arguments, save, train, views_of
 
 from augcache import CachedImages, Recipe
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.sources import ListFile, Masked
 from augcache.training.policies import MEAN, POLICIES, STD
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from augcache import __version__
-from augcache.building.build import build
+from augcache.building.build import build, extract_frames, resize
 from augcache.building.build_report import Report
 from augcache.cli.common import (
     PATH,
@@ -28,7 +28,7 @@ from augcache.cli.common import (
 from augcache.cli.upkeep import COMMANDS
 from augcache.extras import check_opencv
 from augcache.recipe import Recipe
-from augcache.sources import Images, MadeDataset
+from augcache.sources import Images, MadeDataset, Videos
 from augcache.sources.stored import open_images
 from augcache.storage.store_path import store_path
 
@@ -111,8 +111,6 @@ def resize_copies(size: str, fit: str, stored: str, mask_orientation: str | None
     A copy shows what a viewer shows: turned as the EXIF orientation asks, transparency over white.
     """
     check_opencv()
-    from augcache.building.resize import resize
-
     width, height = _size(size)
     if mask_orientation is not None and options["masks"] is None:
         raise click.UsageError("--mask-orientation says what masks are of: give --masks as well")
@@ -147,8 +145,6 @@ def extract(src: str, every: int | None, size: str, store: str | None, timeout: 
     Frame k is the k-th frame that a full decode presents. Give one of --every, --seconds and --keyframes.
     """
     check_opencv()
-    from augcache.building.extract_frames import Videos, extract_frames
-
     width, height = (0, 0) if size == "native" else _size(size)
     names = ("seconds", "keyframes", "start", "end", "max_frames", "anchors", "gap", "fit")
     chosen = {name: options.pop(name) for name in names}

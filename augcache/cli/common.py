@@ -19,6 +19,7 @@ from augcache.building.engines import BACKENDS, RENAMED
 from augcache.cli.exit_codes import INTERRUPTED, OK, SOME_FAILED, say, show
 from augcache.progress import Progress
 from augcache.recipe import Recipe
+from augcache.sources.items import has_length
 from augcache.text import date_text, duration_text, pace_text, printable, short_path, size_text
 from augcache.whole_file import replaceable
 
@@ -133,7 +134,7 @@ def run_build(
     """Run a build of any kind under a progress display, and print its report."""
     from augcache.cli import console  # rich, only where something runs
 
-    latest = Progress(len(items))
+    latest = Progress(len(items) if has_length(items) else 0)
     start = "" if quiet else _start(recipe, backend)
     try:
         with console.show(recipe.name, quiet=quiet, start=start) as progress:

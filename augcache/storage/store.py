@@ -38,6 +38,7 @@ from augcache.storage.tables import (
     parse_recipe,
     put_recipe,
     put_records,
+    rows_of,
 )
 
 Result = TypeVar("Result")
@@ -230,6 +231,12 @@ class Store:
             )
         )
         return None if raw is None else Source.from_bytes(raw)
+
+    def rows_of(self, names: Iterable[str], prefix: bytes = DECODED) -> dict[str, list[Source]]:
+        """Manifest rows of each name, read in one transaction: one of an image, one a frame of a video, or none."""
+        names = list(names)
+        found = self._env.read(partial(rows_of, prefix=prefix, names=names))
+        return {name: [Source.from_bytes(row) for row in rows] for name, rows in zip(names, found, strict=True)}
 
     def failures(self, recipe: Recipe | None = None) -> Iterator[Failure]:
         """List the sources that failed, of one recipe or of all."""

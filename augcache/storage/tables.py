@@ -26,6 +26,7 @@ from augcache.errors import CorruptError, RecipeError, StoreError
 from augcache.images.keys import KEY_BYTES, ContentKey
 from augcache.recipe import Recipe
 from augcache.storage.environment import Transaction
+from augcache.storage.manifest import row_key
 
 FORMAT = 2
 READABLE = (1, 2)  # 1 has no array that is stored as runs; what is written into such a store makes it one of 2
@@ -115,6 +116,21 @@ def chunk(
             rows.append((key, bytes(cursor.value()) if values else b""))
             found = cursor.next()
     return rows
+
+
+def rows_of(transaction: Transaction, databases: Databases, *, prefix: bytes, names: list[str]) -> list[list[bytes]]:
+    """Return the manifest rows of each name: its own, or those of its frames."""
+    found: list[list[bytes]] = []
+    with transaction.cursor(db=databases[b"sources"]) as cursor:
+        for name in names:
+            key = prefix + row_key(name)
+            row = cursor.get(key)
+            found.append([] if row is None else [bytes(row)])
+            is_there = row is None and cursor.set_range(key + b"\0")
+            while is_there and bytes(cursor.key()).startswith(key + b"\0"):
+                found[-1].append(bytes(cursor.value()))
+                is_there = cursor.next()
+    return found
 
 
 def digests(transaction: Transaction, databases: Databases) -> list[bytes]:

@@ -1,13 +1,19 @@
-"""frame: which frames of a video, and at which size; what `augcache.building.extract_frames` stores is keyed by it."""
+"""frame: which frames of a video, and at which size."""
 
 from __future__ import annotations
 
-import numpy as np
-from PIL import Image
+import os
+from collections.abc import Iterator
+from typing import Any
 
 from augcache.errors import RecipeError, SourceError
 from augcache.recipe import Record, transform
-from augcache.transforms.resize import FITS, LARGEST_SIDE, place, render
+from augcache.transforms.resize import FITS, LARGEST_SIDE
+from augcache.video.child_process import decode_isolated
+from augcache.video.read import Frame
+from augcache.video.sampling import Sampling
+
+TIMEOUT = 20.0  # seconds without a decoded packet until a decoder counts as hung
 
 
 def _validate(
@@ -24,8 +30,6 @@ def _validate(
     height: int,
     fit: str,
 ) -> None:
-    from augcache.video.sampling import Sampling
-
     for name, side in (("width", width), ("height", height)):
         if isinstance(side, bool) or not isinstance(side, int) or not 0 <= side <= LARGEST_SIDE:
             raise RecipeError(
@@ -41,28 +45,35 @@ def _validate(
         raise RecipeError(str(error)) from error
 
 
-@transform(version=2, validate=_validate)
+def frames(
+    video: str | os.PathLike[str], timeout: float, *, width: int, height: int, fit: str, **sampling: Any
+) -> Iterator[Frame]:
+    """Yield the frames of a video; `frame` with the seconds after which a decoder that gives nothing counts as hung."""
+    return decode_isolated(video, Sampling(**sampling), (width, height) if width else None, fit, timeout)
+
+
+@transform(version=2, kind="frame", validate=_validate)
 def frame(
-    image: np.ndarray,
+    video: str | os.PathLike[str],
     *,
-    every: int | None = 1,  # noqa: ARG001  # these choose frames, and tell one choice's store entries from another's
-    seconds: float | None = None,  # noqa: ARG001
-    keyframes: bool = False,  # noqa: ARG001
-    start: float | None = None,  # noqa: ARG001
-    end: float | None = None,  # noqa: ARG001
-    max_frames: int | None = None,  # noqa: ARG001
-    anchors: int = 0,  # noqa: ARG001
-    gap: int = 1,  # noqa: ARG001
+    every: int | None = 1,
+    seconds: float | None = None,
+    keyframes: bool = False,
+    start: float | None = None,
+    end: float | None = None,
+    max_frames: int | None = None,
+    anchors: int = 0,
+    gap: int = 1,
     width: int = 0,
     height: int = 0,
     fit: str = "stretch",
-) -> Record:
-    """Fit one frame, as `augcache.building.extract_frames.extract_frames` has it from the video decoder.
+) -> Iterator[Record]:
+    """Yield the chosen frames of a video.
 
     Parameters
     ----------
-    image : ndarray
-        uint8 (H, W, 3) RGB.
+    video : path-like
+        A file.
     every, seconds, keyframes, start, end, max_frames, anchors, gap
         Which frames; see `augcache.video.read.Sampling`.
     width, height : int
@@ -70,12 +81,18 @@ def frame(
     fit : {"stretch", "crop", "pad"}
         How a frame of another shape is made to fit.
 
-    Returns
-    -------
+    Yields
+    ------
     dict
         ``image`` uint8 (height, width, 3).
+
+    Raises
+    ------
+    VideoError
+        If the video is damaged, after the frames before the damage.
     """
-    if not width:
-        return {"image": np.ascontiguousarray(image)}
-    into = (width, height)
-    return {"image": render(Image.fromarray(image), place(image.shape[1], image.shape[0], into, fit), into)}
+    chosen = frames(
+        video, TIMEOUT, every=every, seconds=seconds, keyframes=keyframes, start=start, end=end, max_frames=max_frames,
+        anchors=anchors, gap=gap, width=width, height=height, fit=fit,
+    )  # fmt: skip  # what is passed on
+    return ({"image": each.image} for each in chosen)

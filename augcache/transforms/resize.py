@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from augcache.errors import CorruptError, RecipeError
+from augcache.images.decode import Least, Reduced
 from augcache.recipe import Record, transform
 from augcache.records.rules import check_encoded, check_pixels
 
@@ -167,7 +168,34 @@ def _validate(*, width: int, height: int, fit: str, stored: str, masks: bool | s
         raise RecipeError(f"masks {masks!r}: give true or false, or what the masks are of: stored or shown")
 
 
-@transform(version=1, validate=_validate)
+def least(into: tuple[int, int], fit: str) -> Least:
+    """Size of an image to the least size at which it may be decoded."""
+    return lambda width, height: place(width, height, into, fit).least()
+
+
+def _reduced(
+    load: Callable[[Least], tuple[Reduced, np.ndarray | None]],
+    *,
+    width: int,
+    height: int,
+    fit: str,
+    stored: str,
+    masks: bool | str,
+) -> tuple[Record, np.ndarray]:
+    """Make the copy from an image that is decoded no larger than it needs, and its mask where there is one."""
+    into = (width, height)
+    image, mask = load(least(into, fit))
+    if (mask is None) == bool(masks):
+        raise RecipeError("a resize recipe has masks=True where the source has masks, and only there")
+    placement = place(*image.size, into, fit)
+    record, pixels = store_as(render(image.image, placement, into, image.region, reduced=image.reduced), stored)
+    if mask is not None:
+        record["mask"] = render(Image.fromarray(mask), placement, into)
+        pixels = np.dstack([pixels, record["mask"]])
+    return record, pixels
+
+
+@transform(version=1, kind="image", validate=_validate, reduced=_reduced)
 def resize(
     image: np.ndarray,
     *,
@@ -175,7 +203,7 @@ def resize(
     height: int = 64,
     fit: str = "stretch",
     stored: str = "raw",
-    masks: bool | str = False,  # noqa: ARG001  # tells copies with masks from those without; `augcache.building.resize` adds them
+    masks: bool | str = False,  # noqa: ARG001  # a mask comes with a file, see `_reduced`
 ) -> Record:
     """Make a copy of fixed size.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from augcache.building.resize import copy_item
+from augcache.building.copies import copy_item
 from augcache.errors import AugcacheError, RecipeError, SourceError
 from augcache.images.decode import MAX_PIXELS
 from augcache.images.keys import ContentKey, content_key
@@ -77,14 +77,22 @@ def recompute(store: Store, rows: Iterable[Row], folder: Path, recipes: Iterable
 
 
 def _candidates(recipes: dict[bytes, Recipe], rows: Iterable[Row]) -> Iterator[tuple[Recipe, Source]]:
+    # Of the recipes that key by their own pixels, copies alone can be made from one file.
+    copies = {digest for digest, recipe in recipes.items() if _makes_copies(recipe)}
     for prefix, row in rows:
         if not row.mtime_ns or row.frame is not None:
             continue
         for digest in recipes if prefix == DECODED else [prefix]:
             recipe = recipes.get(digest)
-            # Of the recipes that key by their own output, copies alone can be made from one file.
-            if recipe is not None and not is_pseudo_label(recipe) and (prefix != DECODED) == (recipe.name == "resize"):
+            if recipe is not None and not is_pseudo_label(recipe) and (prefix != DECODED) == (digest in copies):
                 yield recipe, row
+
+
+def _makes_copies(recipe: Recipe) -> bool:
+    try:
+        return recipe.kind == "image"
+    except RecipeError:
+        return False  # it cannot be imported, which is said when an entry is computed
 
 
 def trusted(recipe: Recipe, named: Iterable[str]) -> bool:
@@ -94,9 +102,8 @@ def trusted(recipe: Recipe, named: Iterable[str]) -> bool:
 
 def _compute(recipe: Recipe, key: ContentKey, item: FileItem) -> bytes | None:
     """Encode an item's record; None where its pixels have another key."""
-    if recipe.name == "resize":
-        record = copy_item(recipe, MAX_PIXELS, item).records.get(key)
-        return record if record is None or isinstance(record, bytes) else codec.encode(record)
+    if recipe.kind == "image":
+        return copy_item(recipe, 9, item, MAX_PIXELS).records.get(key)
     views = item.load()
     pixels = next((pixels for pixels in (views.seen, views.plain) if content_key(pixels) == key), None)
     if pixels is None:

@@ -11,9 +11,8 @@ from stores import contents
 from video_variants import write_video
 
 from augcache import Recipe, Store, build
+from augcache.building.build import extract_frames, resize
 from augcache.building.engines.engine import WorkerError
-from augcache.building.extract_frames import extract_frames
-from augcache.building.resize import resize
 from augcache.building.workers import open_pool
 from augcache.errors import BackendError
 

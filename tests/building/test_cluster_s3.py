@@ -104,8 +104,7 @@ def test_copies_masks_and_frames_of_a_bucket(bucket, tmp_path):
     """resize and extract-frames read objects as well."""
     from video_variants import write_video
 
-    from augcache.building.extract_frames import extract_frames
-    from augcache.building.resize import resize
+    from augcache.building.build import extract_frames, resize
 
     system, url = bucket
     write_video(tmp_path / "lion.mp4", frames=30)

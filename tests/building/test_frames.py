@@ -11,9 +11,12 @@ from torch.utils.data import DataLoader
 from video_variants import write_video
 
 from augcache import HashedSaliencyDataset, Recipe, Store, VideoFrames, build, content_key
-from augcache.building.extract_frames import SUFFIXES, Videos, extract_frames, frames_of
-from augcache.building.spool import Spool
+from augcache.building.build import extract_frames
+from augcache.building.frames import frames_of
+from augcache.building.record_buffer import RecordBuffer
 from augcache.errors import RecipeError, SourceError, StoreError
+from augcache.sources import Videos
+from augcache.sources.videos import SUFFIXES
 from augcache.video.child_process import VideoBug
 from augcache.video.read import Sampling, decode
 
@@ -140,7 +143,7 @@ def test_a_fault_of_our_own_is_raised(videos, monkeypatch):
     def fails(*_):
         raise VideoBug("Traceback ...")
 
-    monkeypatch.setattr("augcache.building.extract_frames.decode_isolated", fails)
+    monkeypatch.setattr("augcache.transforms.frame.decode_isolated", fails)
     [item, *_] = Videos(videos)
     with pytest.raises(VideoBug):
         frames_of(Recipe("frame", every=10), 5.0, 1, None, item)
@@ -238,8 +241,8 @@ def test_other_stores_are_refused(images):
 
 def test_a_spool_gives_what_was_put_in(tmp_path, monkeypatch):
     """Many records go through a file, few through memory; both come out whole, and the file goes away."""
-    monkeypatch.setattr("augcache.building.spool.IN_MEMORY", 100)
-    spool = Spool(str(tmp_path))
+    monkeypatch.setattr("augcache.building.record_buffer.IN_MEMORY", 100)
+    spool = RecordBuffer(str(tmp_path))
     records = {bytes([n]) * 16: bytes([n]) * (30 + n) for n in range(20)}
     for key, data in records.items():
         spool.add(key, data)

@@ -14,8 +14,9 @@ from conftest import write_image
 from PIL import Image
 
 from augcache import Recipe, Store, build, content_key
-from augcache.building.ingest import Ingested, ingest
-from augcache.building.resize import resize
+from augcache.building.batches import Made
+from augcache.building.build import resize
+from augcache.building.run import Plan, run
 from augcache.building.workers import open_pool
 from augcache.errors import RecipeError, SourceError
 from augcache.records import codec
@@ -239,7 +240,7 @@ def test_command_line(run_cli, images, tmp_path):
     assert not (tmp_path / "nowhere.augcache").exists()
 
 
-# -- ingest, for results of many rows an item ---------------------------------------------------------------
+# -- results of many rows an item ---------------------------------------------------------------------------
 
 
 def frames_of(count, item):
@@ -249,33 +250,34 @@ def frames_of(count, item):
     if item.name == "b/1.png":
         raise SourceError("as asked")
     if item.name == "b/3.png":
-        return Ingested(reason="no frames")
+        return Made(reason="no frames")
     images = [np.full((2, 2, 3), index and ord(item.name[2]) * 4 + index, np.uint8) for index in range(count)]
     keys = [content_key(image) for image in images]
     rows = [
         Source(item.name, key, item.size, item.mtime_ns, bytes(16), item.label, index, index / 25)
         for index, key in enumerate(keys)
     ]
-    return Ingested(rows, {key: {"image": image} for key, image in zip(keys, images, strict=True)})
+    return Made(rows, {key: codec.encode({"image": image}) for key, image in zip(keys, images, strict=True)})
 
 
 class Count:
     def __init__(self, count):
         self.count = count
 
-    def __call__(self, item):
+    def __call__(self, item, _most):
         return frames_of(self.count, item)
 
 
-def ingested(folder, recipe, path, work, workers):
-    with open_pool(workers=workers) as pool:
-        return ingest(Folder(folder), recipe, path, work, pool)
+def ran(folder, recipe, path, work, workers):
+    store = Store(path, "w")
+    with open_pool(workers=workers) as pool, store.exclusive():
+        return run(Plan(recipe, work), Folder(folder), store, pool)
 
 
 def test_one_item_may_give_many_rows(images, tmp_path):
     """Frames of one file come and go together; a crash, an error and a reason cost their own item alone."""
-    path, recipe = tmp_path / "s.augcache", Recipe("toy:toy")
-    assert counts(ingested(images, recipe, path, Count(3), workers=2)) == (3, 0, 3)
+    path, recipe = tmp_path / "s.augcache", SMALL
+    assert counts(ran(images, recipe, path, Count(3), workers=2)) == (3, 0, 3)
     store = Store(path)
     assert [(row.name, row.frame) for row in store.sources(recipe.digest)] == [
         (name, frame) for name in ("a/0.png", "a/4.png", "b/5.png") for frame in range(3)
@@ -284,17 +286,17 @@ def test_one_item_may_give_many_rows(images, tmp_path):
     assert "SIGKILL" in reasons["a/2.png"]
     assert (reasons["b/1.png"], reasons["b/3.png"]) == ("as asked", "no frames")
     assert len(store) == 7  # 3 x 2 of their own, and the first, which they share
-    assert counts(ingested(images, recipe, path, Count(3), workers=2)) == (0, 3, 3)
+    assert counts(ran(images, recipe, path, Count(3), workers=2)) == (0, 3, 3)
 
 
 def test_rows_of_a_file_that_got_shorter_go(images, tmp_path):
     """Frames that a changed file no longer has are no longer listed."""
     for name in ("a/2.png", "b/1.png", "b/3.png"):
         (images / name).unlink()
-    path, recipe = tmp_path / "s.augcache", Recipe("toy:toy")
-    ingested(images, recipe, path, Count(5), workers=0)
+    path, recipe = tmp_path / "s.augcache", SMALL
+    ran(images, recipe, path, Count(5), workers=0)
     os.utime(images / "a/0.png", ns=(1, 1))
-    assert counts(ingested(images, recipe, path, Count(2), workers=0)) == (0, 3, 0)
+    assert counts(ran(images, recipe, path, Count(2), workers=0)) == (0, 3, 0)
     lengths = [sum(row.name == name for row in Store(path).sources(recipe.digest)) for name in ("a/0.png", "a/4.png")]
     assert lengths == [2, 5]
 
@@ -315,12 +317,8 @@ def test_a_stopped_run_keeps_what_it_finished_and_goes_on(tmp_path, sign):
     path = tmp_path / "s.augcache"
     code = f"""
 import sys, time; sys.path[:0] = {HERE!r}
-from augcache.building.ingest import ingest
-from augcache.sources import Folder
-from augcache.building.workers import open_pool
-from test_resize import SMALL, slowly
-with open_pool(workers=2) as pool:
-    ingest(Folder({str(tmp_path / "p")!r}), SMALL, {str(path)!r}, slowly, pool)
+from test_resize import SMALL, ran, slowly
+ran({str(tmp_path / "p")!r}, SMALL, {str(path)!r}, slowly, 2)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
@@ -333,12 +331,12 @@ with open_pool(workers=2) as pool:
     done = len(Store(path))
     assert 5 < done < 24
     assert all((SMALL, row.key) in Store(path) for row in Store(path).sources(SMALL.digest))
-    assert counts(ingested(tmp_path / "p", SMALL, path, slowly, workers=4)) == (24 - done, done, 0)
+    assert counts(ran(tmp_path / "p", SMALL, path, slowly, workers=4)) == (24 - done, done, 0)
 
 
-def slowly(item):
+def slowly(item, _most):
     time.sleep(0.3)
     image = item.load().seen
     key = content_key(image)
     row = Source(item.name, key, item.size, item.mtime_ns, bytes(16), item.label)
-    return Ingested([row], {key: codec.encode({"image": image})})
+    return Made([row], {key: codec.encode({"image": image})})

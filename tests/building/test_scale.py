@@ -17,13 +17,12 @@ from stores import contents, counts
 from video_variants import write_video
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
-from augcache.building.batching import groups
+from augcache.building.batches import groups
+from augcache.building.build import extract_frames, resize
 from augcache.building.engines.engine import Part
-from augcache.building.extract_frames import Videos, extract_frames
-from augcache.building.resize import resize
 from augcache.building.workers import open_pool
 from augcache.errors import BackendError, RecipeError, SourceError
-from augcache.sources import Annotated, Folder, ListFile, MapDataset, Masked, Sharded, open_source
+from augcache.sources import Annotated, Folder, ListFile, MapDataset, Masked, Sharded, Videos, open_source
 from augcache.upkeep.merge import merge
 
 TOY = Recipe("toy:toy")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import hostile
@@ -19,8 +20,10 @@ from stores import contents, counts
 
 from augcache import Recipe, Store, build
 from augcache.building import memory, workers
+from augcache.building.batches import work_on
+from augcache.building.build import resize
+from augcache.building.by_input import look
 from augcache.building.engines.engine import WorkerError
-from augcache.building.resize import resize
 from augcache.building.workers import Large, open_pool
 from augcache.errors import RecipeError
 from augcache.sources import FileItem
@@ -197,10 +200,7 @@ class FaultyItem(FileItem):
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_fault_of_our_own_is_no_failure_of_an_image(count):
     """What our code raises by mistake is raised here, with the worker's traceback."""
-    from augcache.building.build import hash_items
-
-    def work(items):
-        return hash_items(100, 100, items)
+    work = partial(work_on, look, 100, 100)
 
     with open_pool(workers=count) as pool, pytest.raises((WorkerError, ValueError), match="a fault of our own"):
         list(pool.run(work, [[FaultyItem("x", path="x")]]))

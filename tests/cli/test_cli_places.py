@@ -19,8 +19,8 @@ from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import augcache.building.extract_frames
-import augcache.building.resize
+import augcache.building.build
+import augcache.building.frames
 import augcache.cli.console
 import augcache.pages.preview
 import augcache.pages.report

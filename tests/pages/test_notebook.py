@@ -6,7 +6,7 @@ import numpy as np
 from conftest import write_image
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 
 
 def test_reprs_tell_what_matters(images, tmp_path):

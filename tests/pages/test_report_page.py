@@ -15,8 +15,7 @@ from hypothesis.extra.numpy import arrays
 from video_variants import write_video
 
 from augcache import Recipe, Store, build, content_key
-from augcache.building.extract_frames import extract_frames
-from augcache.building.resize import resize
+from augcache.building.build import extract_frames, resize
 from augcache.errors import CorruptError, StoreError
 from augcache.pages.report import write_report
 from augcache.storage.manifest import Source, seal

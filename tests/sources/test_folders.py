@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from video_variants import write_video
 
-from augcache.building.extract_frames import Videos
 from augcache.errors import SourceError, SourceWarning
-from augcache.sources import BrokenItem, Folder, Masked, Sharded
+from augcache.sources import BrokenItem, Folder, Masked, Sharded, Videos
 from augcache.sources.passed_over import is_passed_over
 
 NAMES = st.sampled_from(["a", "B", "c1", "c10", "c2", "é", ".hidden", "@eaDir", "__MACOSX", ".ipynb_checkpoints"])

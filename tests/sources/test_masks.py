@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from augcache import CachedImages, Recipe, Store
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.errors import RecipeError
 from augcache.sources import Masked, open_source
 

@@ -7,9 +7,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from augcache import Recipe, Store, build
-from augcache.building.extract_frames import Videos, extract_frames
+from augcache.building.build import extract_frames
 from augcache.errors import SourceError
-from augcache.sources import as_local, retries
+from augcache.sources import Videos, as_local, retries
 
 TOY = Recipe("toy:toy")
 

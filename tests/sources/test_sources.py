@@ -13,7 +13,7 @@ from conftest import write_image
 from PIL import Image
 
 from augcache import CachedImages, Recipe, Store, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.errors import SourceError
 from augcache.sources import Annotated, ListFile, MadeDataset, MapDataset, Masked, Packed, json_stream, open_source
 

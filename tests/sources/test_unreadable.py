@@ -14,10 +14,9 @@ from conftest import write_image
 from PIL import Image
 
 from augcache import HashedSaliencyDataset, Recipe, Store, build
-from augcache.building.extract_frames import Videos, extract_frames
-from augcache.building.resize import resize
+from augcache.building.build import extract_frames, resize
 from augcache.errors import SourceError, StoreError
-from augcache.sources import Annotated, Folder, ListFile, Packed, folder, open_regular, open_source, regular
+from augcache.sources import Annotated, Folder, ListFile, Packed, Videos, folder, open_regular, open_source, regular
 from augcache.storage.store_path import store_path
 from augcache.upkeep.verify import verify
 
@@ -177,7 +176,7 @@ def test_a_subfolder_that_may_not_be_read_is_one_failure(images, tmp_path, as_an
     write_image(images / "b/deep/9.png", 9)
     command = f"""
 from augcache import Recipe, Store, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 for make, recipe in ((build, Recipe("toy:toy")), (resize, Recipe("resize", width=8, height=8))):
     report = make({str(images)!r}, recipe, make.__name__ + ".augcache", workers=0)
     print(report.computed + report.reused, report.failed)
@@ -225,7 +224,7 @@ def test_masks_that_cannot_be_listed(tmp_path, as_anybody):
         Image.fromarray(mask[..., 0]).save(tmp_path / f"m/{name}.png")
     command = """
 from augcache import Recipe, Store
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.sources import open_source
 recipe = Recipe("resize", width=8, height=8, masks=True)
 report = resize(open_source("p", masks="m"), recipe, "s.augcache", workers=0)

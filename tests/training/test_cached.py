@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from augcache import CachedImages, HashedSaliencyDataset, Recipe, Store, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.errors import MissError, RecipeError, SourceError, StoreError
 
 SMALL = Recipe("resize", width=16, height=12)

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from toy import toy
 
 from augcache import CachedImages, HashedSaliencyDataset, PaletteJitter, Recipe, Store, build
-from augcache.building.resize import resize
+from augcache.building.build import resize
 from augcache.errors import AugcacheError, RecipeError
 from augcache.training import dataset_images
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import video_variants
 import xxhash
 from PIL import Image
 
@@ -17,6 +18,7 @@ from augcache.testing import check_transform
 NAMES = [
     module.name for module in pkgutil.iter_modules(augcache.transforms.__path__) if not module.name.startswith("_")
 ]
+IMAGES = [name for name in NAMES if Recipe(name).kind != "frame"]  # those that take one image
 GOLDEN = Path(__file__).parent / "golden.json"
 
 
@@ -27,7 +29,7 @@ def small_samples(samples):
         yield path.relative_to(samples).as_posix(), np.asarray(image)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_contract(name, samples):
     """Pure, deterministic, storable, and no crash on any image; found by its name."""
     assert hasattr(importlib.import_module(f"augcache.transforms.{name}"), name)
@@ -46,12 +48,23 @@ def digest(record) -> str:
     return hasher.hexdigest()
 
 
+def inputs(name, samples, folder):
+    """Name and input of each golden digest: sample images, or a lossless video."""
+    if name in IMAGES:
+        return small_samples(samples)
+    video_variants.encode(folder / "video.mkv", "ffv1", pix_fmt="bgr0", length=6)
+    return [("video.mkv", folder / "video.mkv")]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_output_changes_only_with_the_version(name, samples, pytestconfig):
+def test_output_changes_only_with_the_version(name, samples, tmp_path, pytestconfig):
     """The same version gives the same output as ever; a store built with it stays true."""
     recipe = Recipe(name)
-    compute = recipe.bind()
-    found = {path: digest(compute(image)) for path, image in small_samples(samples)}
+    compute, found = recipe.bind(), {}
+    for path, given in inputs(name, samples, tmp_path):
+        made = compute(given)
+        for index, record in enumerate(made if recipe.kind == "frame" else [made]):
+            found[f"{path}#{index}" if recipe.kind == "frame" else path] = digest(record)
     known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     key = f"{name} version {recipe.version} {recipe.params_json}"
     if pytestconfig.getoption("write_golden"):

@@ -185,7 +185,7 @@ def test_labels_and_names_of_a_stranger_stay_inside_the_folder(tmp_path):
 
 def test_resized_copies_are_exported_as_they_are(images, tmp_path):
     """Copies come out with their own pixels, without a view being named."""
-    from augcache.building.resize import resize
+    from augcache.building.build import resize
 
     store = Store(tmp_path / "s.augcache", "w")
     recipe = Recipe("resize", width=8, height=8)

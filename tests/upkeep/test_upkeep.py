@@ -149,7 +149,7 @@ def test_recompute_says_what_it_could_not_do(images, tmp_path):
 
 def test_recompute_of_resized_copies(images, tmp_path):
     """Copies, which are keyed by their own pixels, are computed again like everything else."""
-    from augcache.building.resize import resize
+    from augcache.building.build import resize
 
     store = Store(tmp_path / "images.augcache", "w")
     resize(images, Recipe("resize", width=8, height=8), store, workers=0)

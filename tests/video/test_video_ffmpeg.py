@@ -13,7 +13,7 @@ import pytest
 import video_variants
 
 from augcache import Recipe, VideoFrames
-from augcache.building.extract_frames import extract_frames
+from augcache.building.build import extract_frames
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program, as the reference")
 

@@ -27,7 +27,7 @@ def _validate(method: str, quality: str, scale: float) -> None:
         raise RecipeError(f"saliencycut: scale {scale!r}: give 0 (by the image's size) or 0.05 to {MAX_SCALE:g}")
 
 
-@transform(version=2, validate=_validate)
+@transform(version=2, kind="saliency", validate=_validate)
 def saliencycut(
     image: np.ndarray, *, method: str = "rc", quality: str = "exact", scale: float = 0.0
 ) -> dict[str, np.ndarray]:

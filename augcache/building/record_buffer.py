@@ -11,7 +11,7 @@ from augcache.images.keys import ContentKey
 IN_MEMORY = 1 << 24  # bytes; a worker's result of more would be held several times over on its way
 
 
-class Spool(Mapping[ContentKey, bytes]):
+class RecordBuffer(Mapping[ContentKey, bytes]):
     """Encoded records by key. The worker adds, the parent reads and discards; it pickles as what is in memory.
 
     Parameters
