@@ -351,7 +351,7 @@ def test_workers_of_another_version_are_refused(monkeypatch):
 
 def test_workers_that_do_not_see_the_images(images, tmp_path, monkeypatch):
     """One error, and not a failure for each image."""
-    from augcache.building import batching, workers
+    from augcache.building import run, workers
 
     class Here(Engine):
         def wait(self, _seconds):
@@ -359,7 +359,7 @@ def test_workers_that_do_not_see_the_images(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(workers, "open_engine", lambda *_: contextlib.nullcontext(Here()))
     assert build(images, TOY, tmp_path / "s.augcache", backend="dask", scheduler="tcp://x:1").computed == 6
-    monkeypatch.setattr(batching, "_exist", lambda paths: [False for _ in paths])
+    monkeypatch.setattr(run, "exist", lambda paths: [False for _ in paths])
     with pytest.raises(BackendError, match="is here, and not where the workers are"):
         build(images, TOY, tmp_path / "t.augcache", backend="dask", scheduler="tcp://x:1")
     assert not (tmp_path / "t.augcache").exists()
