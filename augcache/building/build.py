@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 from augcache.building.build_report import Report
 from augcache.building.by_input import compute_job, look
 from augcache.building.copies import copy_item
-from augcache.building.run import Plan, check_paths, count_items, run
+from augcache.building.run import Plan, begun, check_paths, count_items, run
 from augcache.building.workers import Pool, open_pool
 from augcache.errors import RecipeError, SourceError
 from augcache.images.decode import MAX_PIXELS
@@ -114,6 +114,7 @@ def build(
     recipe.bind()  # a recipe of another version says so before anything is opened
     items = sharded(_open_source(source, recipe), shard)
     count_items(items, limit)
+    items = begun(items)  # nothing is made for a stream that has none
     is_video = recipe.kind == "frame"
     with open_pool(backend, scheduler, workers, None if is_video else timeout) as pool:
         check_paths(pool, items)

@@ -70,6 +70,17 @@ def count_items(items: Any, limit: int | None) -> int | None:
     return total
 
 
+def begun(items: Any) -> Any:
+    """Read the first item of a stream, which may have none; raises `SourceError`."""
+    if has_length(items):
+        return items
+    stream = iter(items)
+    first = next(stream, None)
+    if first is None:
+        raise _nothing(items)
+    return itertools.chain([first], stream)
+
+
 def _nothing(items: Any) -> SourceError:
     return SourceError(f"{items!r}: no images to work on; give a folder that has some, and a limit above 0")
 
@@ -138,8 +149,6 @@ def run(
             state.begun += len(chunk)
             counts.total = total if total is not None and has_length(items) else state.begun
             state.chunk(chunk)
-    if not state.begun:
-        raise _nothing(items)
     seconds = time.monotonic() - started
     return Report(
         counts.total, counts.computed, counts.reused, counts.failed, seconds, str(store.path), plan.recipe.digest.hex(),

@@ -79,7 +79,7 @@ def _check_miss(transaction: Transaction, databases: Databases, wanted: bytes, p
         if cursor.prev() if after else cursor.last():
             rows.append((True, bytes(cursor.key()), bytes(cursor.value())))
     for is_before, key, place in rows:
-        if (key < wanted) != is_before or not _is_backed(transaction, databases, key, place):
+        if key == wanted or (key < wanted) != is_before or not _is_backed(transaction, databases, key, place):
             raise CorruptError(
                 f"{path}: entry {wanted[KEY_BYTES:].hex()}: the index is damaged where it would be; "
                 f"see 'augcache verify {path}', and rebuild this store"

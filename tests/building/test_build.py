@@ -12,7 +12,7 @@ from conftest import write_image
 from PIL import Image
 from stores import contents, counts
 
-from augcache import Recipe, Store, build, content_key
+from augcache import CachedImages, Recipe, Store, build, content_key
 from augcache.errors import RecipeError, SourceError, StoreError
 from augcache.records import codec
 
@@ -200,3 +200,33 @@ def test_a_full_disk_is_one_clear_line_and_can_be_finished(tmp_path):
         assert counts(report) == (60 - before, before, 0)
     finally:
         subprocess.run(["umount", "-l", disk], check=False)
+
+
+def numbered_stream(count):
+    for number in range(count):
+        yield {"__key__": f"{number:03d}", "image": np.full((8, 8, 3), number, np.uint8), "label": number % 3}
+
+
+def test_a_stream_is_built_as_it_comes(tmp_path):
+    """An iterable without length: every image has its record and its label; an empty one leaves no store."""
+    path = tmp_path / "s.augcache"
+    report = build(numbered_stream(150), TOY, path, workers=2)
+    assert (report.total, *counts(report)) == (150, 150, 0, 0)
+    assert counts(build(numbered_stream(150), TOY, path, workers=0, limit=10)) == (0, 10, 0)
+    assert [(row.name, row.label) for row in Store(path).sources()] == [(f"{n:03d}", str(n % 3)) for n in range(150)]
+    with pytest.raises(SourceError, match="no images to work on"):
+        build(numbered_stream(0), TOY, tmp_path / "none.augcache", workers=0)
+    assert not (tmp_path / "none.augcache").exists()
+
+
+def test_a_transform_of_kind_image(images, tmp_path):
+    """What it makes takes the place of its input, under the key of its own pixels, with the input's label."""
+    report = build(images, Recipe("toy:darker"), tmp_path / "s.augcache", workers=0)
+    assert counts(report) == (6, 0, 0)
+    data = CachedImages(report.store, output="array")
+    for index in range(6):
+        image, target = data[index]
+        assert data.key(index) == content_key(image)
+        assert data.classes[target] == data.names[index].split("/")[0]
+        original = np.asarray(Image.open(images / data.names[index]))
+        assert np.array_equal(image, original // 2)
