@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from augcache.building.build_report import Report
@@ -13,12 +15,13 @@ from augcache.building.by_input import compute_job, look
 from augcache.building.copies import copy_item
 from augcache.building.run import Plan, begun, check_paths, count_items, run
 from augcache.building.workers import Pool, open_pool
-from augcache.errors import RecipeError, SourceError
+from augcache.errors import RecipeError, SourceError, StoreError
 from augcache.images.decode import MAX_PIXELS
 from augcache.progress import Progress
 from augcache.recipe import Recipe
 from augcache.sources import Masked, Videos, sharded
-from augcache.sources.stored import open_images
+from augcache.sources.stored import is_store, open_images
+from augcache.storage.choose_recipe import choose
 from augcache.storage.open_store import open_store
 from augcache.storage.store import Store
 from augcache.storage.store_path import store_path
@@ -62,7 +65,8 @@ def build(
         ``__len__`` and ``__getitem__`` that gives images, or tuples that start with one. For a recipe of kind "frame"
         a folder of videos, or one video.
     recipe : Recipe or str
-        What to compute; the name of a transform stands for it with its defaults.
+        What to compute; or the name of a transform, which stands for it with its defaults, or the start of the digest
+        of a recipe that the store has.
     store : path-like or Store, optional
         Default: ``$AUGCACHE_STORE``, else the folder's name with ``.augcache`` beside it.
     workers : int, optional
@@ -110,7 +114,7 @@ def build(
     >>> report.total, report.failed
     (4, 0)
     """
-    recipe = Recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = _meant(recipe, source, store)
     recipe.bind()  # a recipe of another version says so before anything is opened
     items = sharded(_open_source(source, recipe), shard)
     count_items(items, limit)
@@ -124,7 +128,7 @@ def build(
 
 
 def resize(
-    source: Any, recipe: Recipe, store: str | os.PathLike[str] | Store | None = None, **options: Unpack[Options]
+    source: Any, recipe: Recipe | str, store: str | os.PathLike[str] | Store | None = None, **options: Unpack[Options]
 ) -> Report:
     """Store a copy of fixed size of every image.
 
@@ -161,12 +165,12 @@ def resize(
     >>> report.total, report.failed
     (4, 0)
     """
-    return build(source, _of_kind(recipe, "image"), store, **options)
+    return build(source, _of_kind(_meant(recipe, source, store), "image"), store, **options)
 
 
 def extract_frames(
     source: str | os.PathLike[str] | Videos,
-    recipe: Recipe,
+    recipe: Recipe | str,
     store: str | os.PathLike[str] | Store | None = None,
     **options: Unpack[Options],
 ) -> Report:
@@ -206,7 +210,18 @@ def extract_frames(
     >>> report.total, report.failed
     (1, 0)
     """
-    return build(source, _of_kind(recipe, "frame"), store, **options)
+    return build(source, _of_kind(_meant(recipe, source, store), "frame"), store, **options)
+
+
+def _meant(recipe: Recipe | str, source: Any, store: str | os.PathLike[str] | Store | None) -> Recipe:
+    """Return the recipe that a name, or the start of the digest of one in the store, stands for."""
+    if not isinstance(recipe, str):
+        return recipe
+    place = store if store is not None else _default_store(source)
+    if re.fullmatch("[0-9a-f]{4,32}", recipe) and (isinstance(place, Store) or is_store(place)):
+        with contextlib.suppress(StoreError):  # then it is a name
+            return choose(open_store(place), recipe, lambda _: True, "what is meant")
+    return Recipe(recipe)
 
 
 def _of_kind(recipe: Recipe, kind: str) -> Recipe:
@@ -225,12 +240,18 @@ def _open_source(source: Any, recipe: Recipe) -> Any:
     return images.oriented(masks) if isinstance(images, Masked) and isinstance(masks, str) else images
 
 
+def _default_store(source: Any) -> Path | None:
+    """Where the store of a source is, None for one without path where the environment names none."""
+    place = source if isinstance(source, str | os.PathLike) else getattr(source, "root", "")
+    return store_path(place) if place or os.environ.get("AUGCACHE_STORE") else None
+
+
 def _store_to_write(source: Any, store: str | os.PathLike[str] | Store | None) -> Store:
     """Open the store to write, by default the one beside the source; raises `SourceError` for a source without path."""
-    place = source if isinstance(source, str | os.PathLike) else getattr(source, "root", "")
-    if store is None and not place and not os.environ.get("AUGCACHE_STORE"):
+    place = store if store is not None else _default_store(source)
+    if place is None:
         raise SourceError("this source has no folder to put a store beside: give store=")
-    return open_store(store_path(place) if store is None else store, "w")
+    return open_store(place, "w")
 
 
 @contextlib.contextmanager

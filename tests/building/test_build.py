@@ -230,3 +230,17 @@ def test_a_transform_of_kind_image(images, tmp_path):
         assert data.classes[target] == data.names[index].split("/")[0]
         original = np.asarray(Image.open(images / data.names[index]))
         assert np.array_equal(image, original // 2)
+
+
+def test_a_recipe_by_name_or_by_the_start_of_its_digest(images, tmp_path, monkeypatch):
+    """A name stands for the defaults, a digest for a recipe of the store, which the environment may name."""
+    path = tmp_path / "s.augcache"
+    monkeypatch.setenv("AUGCACHE_STORE", str(path))
+    shifted = Recipe("toy:toy", shift=5)
+    assert counts(build(images, shifted, workers=0)) == (6, 0, 0)
+    assert counts(build(images, shifted.digest.hex()[:8], workers=0)) == (0, 6, 0)
+    report = build([np.zeros((4, 4, 3), np.uint8)], "toy:toy", workers=0)
+    assert (report.store, report.recipe, counts(report)) == (str(path), TOY.digest.hex(), (1, 0, 0))
+    for unknown in ("0123abcd", "nowhere"):
+        with pytest.raises(RecipeError, match=f"transform '{unknown}'"):
+            build(images, unknown, workers=0)
