@@ -46,7 +46,7 @@ class _Path(click.Path):
         return super().convert(value, param, ctx)
 
 
-class _Backend(click.Choice[str]):
+class _Backend(click.Choice):  # type: ignore[type-arg]  # before click 8.2 it cannot be given one
     """The name of a backend."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
