@@ -117,7 +117,7 @@ def run(*arguments):
     return int(out.stdout), [line for line in out.stderr.splitlines() if "s.augcache: " in line]
 
 
-@pytest.mark.parametrize(("context", "epochs"), [("fork", 2), ("spawn", 1)])
+@pytest.mark.parametrize(("context", "epochs"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
 def test_workers_count_together_and_one_warns(images, store, context, epochs):
     """Two workers, each with too few images to tell by itself: one warning over all epochs, every miss counted."""
     misses, said = run(images, store, "bgr", PATIENCE + 50, 0, context, epochs)
