@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack
 
 from augcache.building.build_report import Report
 from augcache.building.by_input import compute_job, look
-from augcache.building.copies import copy_item
+from augcache.building.copies import copier
 from augcache.building.run import Plan, begun, check_paths, count_items, run
 from augcache.building.workers import Pool, open_pool
 from augcache.errors import RecipeError, SourceError, StoreError
@@ -267,6 +267,6 @@ def _planned(
             place = folder if pool.is_local else None
             yield Plan(recipe, partial(frames_of, recipe, timeout or TIMEOUT, level, place), group=1)
     elif recipe.keyed_by == "result":
-        yield Plan(recipe, partial(copy_item, recipe, level), max_pixels=max_pixels)
+        yield Plan(recipe, copier(recipe, level), max_pixels=max_pixels)
     else:
         yield Plan(recipe, look, partial(compute_job, recipe.bind(), level), max_pixels, chunk=64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,21 @@ from augcache.sources import Item
 from augcache.storage.manifest import Source
 
 
-def copy_item(recipe: Recipe, level: int, item: Item, most: int) -> Made:
-    """Worker: the copy of one item."""
-    if recipe.reduced is None:
+def copier(recipe: Recipe, level: int) -> Callable[[Item, int], Made]:
+    """Return what a worker makes copies with; the transform is looked up here, and not for every item."""
+    return partial(_copy_item, recipe.bind(), recipe.reduced, level)
+
+
+def _copy_item(
+    compute: Callable[[Any], Record],
+    reduced: Callable[[Any], tuple[Record, np.ndarray]] | None,
+    level: int,
+    item: Item,
+    most: int,
+) -> Made:
+    if reduced is None:
         views = item.load(most)
-        record = computed(recipe.bind(), views.seen)
+        record = computed(compute, views.seen)
         pixels, digest, label = _image_of(record), views.digest, views.label
     else:
         small: Any = None
@@ -31,7 +43,7 @@ def copy_item(recipe: Recipe, level: int, item: Item, most: int) -> Made:
             small = item.load_small(least, most)
             return small.image, small.mask
 
-        record, pixels = recipe.reduced(load)
+        record, pixels = reduced(load)
         digest, label = small.digest, small.label
     key = content_key(pixels)
     row = Source(item.name, key, item.size, item.mtime_ns, digest, label or item.label)

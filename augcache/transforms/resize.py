@@ -180,13 +180,11 @@ def _reduced(
     height: int,
     fit: str,
     stored: str,
-    masks: bool | str,
+    masks: bool | str,  # noqa: ARG001  # whether there is a mask is seen
 ) -> tuple[Record, np.ndarray]:
     """Make the copy from an image that is decoded no larger than it needs, and its mask where there is one."""
     into = (width, height)
     image, mask = load(least(into, fit))
-    if (mask is None) == bool(masks):
-        raise RecipeError("a resize recipe has masks=True where the source has masks, and only there")
     placement = place(*image.size, into, fit)
     record, pixels = store_as(render(image.image, placement, into, image.region, reduced=image.reduced), stored)
     if mask is not None:

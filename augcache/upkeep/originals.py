@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from augcache.building.copies import copy_item
+from augcache.building.copies import copier
 from augcache.errors import AugcacheError, RecipeError, SourceError
 from augcache.images.decode import MAX_PIXELS
 from augcache.images.keys import ContentKey, content_key
@@ -103,7 +103,7 @@ def trusted(recipe: Recipe, named: Iterable[str]) -> bool:
 def _compute(recipe: Recipe, key: ContentKey, item: FileItem) -> bytes | None:
     """Encode an item's record; None where its pixels have another key."""
     if recipe.kind == "image":
-        return copy_item(recipe, 9, item, MAX_PIXELS).records.get(key)
+        return copier(recipe, 9)(item, MAX_PIXELS).records.get(key)
     views = item.load()
     pixels = next((pixels for pixels in (views.seen, views.plain) if content_key(pixels) == key), None)
     if pixels is None:

@@ -15,11 +15,13 @@ import pytest
 from conftest import sealed, write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from stores import RECIPES, key, record
 
-from augcache import Recipe, Store, build
+from augcache import Recipe, Store, build, resize
 from augcache.errors import CorruptError, StoreError
 from augcache.records import codec
+from augcache.sources import open_source
 from augcache.storage.manifest import Failure, Source
 from augcache.storage.store import Batch
 from augcache.upkeep.merge import merge
@@ -149,12 +151,23 @@ def test_recompute_says_what_it_could_not_do(images, tmp_path):
 
 def test_recompute_of_resized_copies(images, tmp_path):
     """Copies, which are keyed by their own pixels, are computed again like everything else."""
-    from augcache.building.build import resize
-
     store = Store(tmp_path / "images.augcache", "w")
     resize(images, Recipe("resize", width=8, height=8), store, workers=0)
     result = verify(store, recompute=6)
     assert (result.recomputed, result.problems) == (6, [])
+
+
+def test_copies_with_masks_are_passed_over(images, tmp_path):
+    """A copy with a mask cannot be made of the image's file alone: it is not compared, and no recipe is called broken."""
+    masks = tmp_path / "masks"
+    for image in images.rglob("*.png"):
+        mask = masks / image.relative_to(images)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((20, 24), np.uint8)).save(mask)
+    store = Store(tmp_path / "images.augcache", "w")
+    resize(open_source(images, masks=masks), Recipe("resize", width=8, height=8, masks=True), store, workers=0)
+    result = verify(store, recompute=6)
+    assert (result.recomputed, [problem.kind for problem in result.problems]) == (0, ["too few recomputed"])
 
 
 def test_sources_that_changed_vanished_or_are_new(run_cli, images, tmp_path):
