@@ -158,7 +158,7 @@ def test_recompute_of_resized_copies(images, tmp_path):
 
 
 def test_copies_with_masks_are_passed_over(images, tmp_path):
-    """A copy with a mask cannot be made of the image's file alone: it is not compared, and no recipe is called broken."""
+    """A copy with a mask cannot be made of the image's file alone: it is not compared, and no recipe broken."""
     masks = tmp_path / "masks"
     for image in images.rglob("*.png"):
         mask = masks / image.relative_to(images)
