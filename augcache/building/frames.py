@@ -17,14 +17,12 @@ from augcache.recipe import Recipe
 from augcache.records import codec
 from augcache.sources import as_local
 from augcache.sources.regular import open_regular
-from augcache.sources.videos import VideoItem
+from augcache.sources.remote import File
 from augcache.storage.manifest import Source
 from augcache.storage.store import Store
-from augcache.transforms.frame import TIMEOUT, frames
+from augcache.transforms.frame import frames
 from augcache.video.child_process import call_isolated
 from augcache.video.read import VideoError
-
-__all__ = ["TIMEOUT", "folder_for_buffers", "frames_of"]
 
 _BUFFERS = "frames-"
 
@@ -38,7 +36,7 @@ def folder_for_buffers(store: Store) -> Iterator[str]:
         yield folder
 
 
-def frames_of(recipe: Recipe, timeout: float, level: int, folder: str | None, item: VideoItem, _most: int = 0) -> Made:
+def frames_of(recipe: Recipe, timeout: float, level: int, folder: str | None, item: File, _most: int = 0) -> Made:
     """Worker: the frames of one video; one that is damaged gives those before the damage, and the reason."""
     if item.reason:
         raise SourceError(item.reason)
@@ -46,7 +44,7 @@ def frames_of(recipe: Recipe, timeout: float, level: int, folder: str | None, it
         return _frames_of(recipe, timeout, RecordBuffer(folder), item, path, level)
 
 
-def _frames_of(recipe: Recipe, timeout: float, records: RecordBuffer, item: VideoItem, path: str, level: int) -> Made:
+def _frames_of(recipe: Recipe, timeout: float, records: RecordBuffer, item: File, path: str, level: int) -> Made:
     rows: list[Source] = []
     reason = ""
     try:

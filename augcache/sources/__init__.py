@@ -12,7 +12,7 @@ from augcache.sources.regular import open_regular, read_regular
 from augcache.sources.remote import as_local, root_of
 from augcache.sources.shares import Sharded, sharded
 from augcache.sources.stream import Streamed
-from augcache.sources.videos import VideoItem, Videos
+from augcache.sources.videos import Videos
 
 __all__ = [
     "Annotated",
@@ -30,7 +30,6 @@ __all__ = [
     "Sharded",
     "Small",
     "Streamed",
-    "VideoItem",
     "Videos",
     "Views",
     "as_local",

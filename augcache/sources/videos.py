@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from augcache.errors import SourceError
 from augcache.paths import is_there
 from augcache.sources.folder import walk
-from augcache.sources.remote import root_of
+from augcache.sources.remote import File, root_of
 
 SUFFIXES = frozenset([
     ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
     ".ts", ".vob", ".webm", ".wmv",
 ])  # fmt: skip  # a list of names
-
-
-@dataclass(frozen=True, slots=True)
-class VideoItem:
-    """A video file; name, label, size, mtime and path or URL as of an image."""
-
-    name: str
-    label: str
-    size: int
-    mtime_ns: int
-    path: str
-    reason: str = ""
-    """Why there is none: then it stands for a folder that cannot be listed."""
 
 
 class Videos:
@@ -49,10 +35,9 @@ class Videos:
         self.root = root_of(root)
         if isinstance(self.root, Path) and is_there(self.root, SourceError) and not self.root.is_dir():
             status, path = self.root.stat(), os.path.abspath(self.root)
-            self._items = [VideoItem(self.root.name, "", status.st_size, status.st_mtime_ns, path)]
+            self._items = [File(self.root.name, "", status.st_size, status.st_mtime_ns, path)]
             return
-        found = walk(self.root, lambda name, _: os.path.splitext(name)[1].lower() in SUFFIXES)
-        self._items = [VideoItem(*item) for item in found]
+        self._items = walk(self.root, lambda name, _: os.path.splitext(name)[1].lower() in SUFFIXES)
         if all(item.reason for item in self._items):
             for item in self._items:
                 raise SourceError(f"{self.root}: no videos in what can be listed of it; {item.name} {item.reason}")
@@ -64,14 +49,14 @@ class Videos:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __iter__(self) -> Iterator[VideoItem]:
+    def __iter__(self) -> Iterator[File]:
         return iter(self._items)
 
     def names(self) -> Iterator[str]:
         """Name of every video, in order."""
         return (item.name for item in self._items)
 
-    def some(self, wanted: Callable[[str], bool]) -> Iterator[VideoItem]:
+    def some(self, wanted: Callable[[str], bool]) -> Iterator[File]:
         """Items of the wanted names, in order."""
         return (item for item in self._items if wanted(item.name))
 
