@@ -260,12 +260,14 @@ def _planned(
 ) -> Iterator[Plan]:
     """Say what is done with an item, by what the recipe's transform declares."""
     if recipe.kind == "frame":
-        from augcache.building.frames import TIMEOUT, folder_for_buffers, frames_of  # the video libraries
+        from augcache.building.frames import folder_for_buffers, frames_of  # the video libraries
+        from augcache.transforms.frame import TIMEOUT
 
         with folder_for_buffers(store) as folder:
             # Workers elsewhere have no such folder: what comes of a video travels in one piece.
             place = folder if pool.is_local else None
-            yield Plan(recipe, partial(frames_of, recipe, timeout or TIMEOUT, level, place), group=1)
+            patience = TIMEOUT if timeout is None else timeout
+            yield Plan(recipe, partial(frames_of, recipe, patience, level, place), group=1)
     elif recipe.keyed_by == "result":
         yield Plan(recipe, copier(recipe, level), max_pixels=max_pixels)
     else:

@@ -137,8 +137,8 @@ def run(
     ones. An interrupt keeps what is finished and is raised again.
     """
     started = time.monotonic()
-    total = count_items(items, limit)
-    counts = Progress(0)
+    total, is_counted = count_items(items, limit), has_length(items)
+    counts = Progress(total if is_counted and total is not None else 0)
     with (
         noted(store, plan.recipe, pool.workers, counts, progress) as report,
         Writer(store, plan.recipe, counts.times, plan.prefix) as writer,
@@ -146,8 +146,7 @@ def run(
         state = _Run(plan, store, pool, writer, counts, report)
         remaining = itertools.islice(items, total)
         while chunk := list(itertools.islice(remaining, plan.chunk * max(pool.workers, 1))):
-            state.begun += len(chunk)
-            counts.total = total if total is not None and has_length(items) else state.begun
+            counts.total += 0 if is_counted else len(chunk)
             state.chunk(chunk)
     seconds = time.monotonic() - started
     return Report(
@@ -174,7 +173,6 @@ class _Run:
     writer: Writer
     counts: Progress
     report: Callable[[Progress], None]
-    begun: int = 0
     _earlier: dict[str, list[Source]] = field(default_factory=dict)
 
     def chunk(self, items: list[Named]) -> None:
@@ -226,7 +224,7 @@ class _Run:
             self.counts.waiting = []
 
     def _look(self, items: list[Named]) -> list[_Found]:
-        """Look at items; returns those of which an image has no record yet, in order of name."""
+        """Look at items; returns those whose images are computed by themselves, in order of name."""
         waiting = []
         for item, made in self._results(self.plan.look, items):
             new = self.writer.records(made.records)

@@ -14,7 +14,7 @@ from augcache._version import __version__
 from augcache.building import memory
 from augcache.building.engines import open_engine
 from augcache.building.engines.engine import Engine, Part
-from augcache.errors import BackendError, RecipeError, TooLargeError
+from augcache.errors import BackendError, RecipeError
 from augcache.user_code import not_to_stdout, same_folder
 
 Job = TypeVar("Job")
@@ -39,13 +39,6 @@ class Large:
     """What a function gives for an image that not every worker may decode at the same time, and how large it is."""
 
     pixels: int
-
-
-def large_or_reason(error: TooLargeError, max_pixels: int) -> Large | str:
-    """Tell an image that may be decoded when there is memory from one that has more pixels than the user wants."""
-    if error.pixels <= max_pixels:
-        return Large(error.pixels)
-    return str(TooLargeError(error.width, error.height, max_pixels))
 
 
 @dataclass(frozen=True)
