@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import ConcatDataset, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, Subset
 
 from augcache.errors import MissError, RecipeError, SourceError
 from augcache.images.decode import decode_views
 from augcache.images.keys import ContentKey, content_key
 from augcache.sources import read_regular
+from augcache.sources.dataset import is_map_style
 from augcache.sources.dataset_items import image_key, label_key, replaced, value_at
 from augcache.training.labels import of_dataset, of_items
 from augcache.training.listing import Listing, from_folder, from_manifest
@@ -131,6 +132,9 @@ class WrappedImages:
             )
         self.transform, self.output, self.base = transform, output, base
         self.image_key, self.label_key = keys
+        self._joined: dict[
+            str, Any
+        ] = {}  # lists of a Subset's or ConcatDataset's items, each made when first asked for
 
     @property
     def classes(self) -> Any:
@@ -154,18 +158,16 @@ class WrappedImages:
         return self._of_items("samples")
 
     def _of_items(self, name: str) -> Any:
-        if isinstance(self.base, Subset | ConcatDataset):
-            return self._joined[name]
-        found = of_items(self.base, name)
-        return [] if found is None else found
-
-    @cached_property
-    def _joined(self) -> _Joined:
-        return _Joined(self.base)
+        if not isinstance(self.base, Subset | ConcatDataset):
+            found = of_items(self.base, name)
+            return [] if found is None else found
+        if name not in self._joined:
+            self._joined[name] = of_items(self.base, name) or []
+        return self._joined[name]
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the lists that can be made again."""
-        return {name: value for name, value in self.__dict__.items() if name != "_joined"}
+        return {**self.__dict__, "_joined": {}}
 
     def __len__(self) -> int:
         return len(self.base)
@@ -196,21 +198,9 @@ class WrappedImages:
         return type(self.base).__name__
 
 
-class _Joined(dict[str, Any]):
-    """Lists of a Subset's or ConcatDataset's items, each made when first asked for."""
-
-    def __init__(self, base: Any) -> None:
-        super().__init__()
-        self._base = base
-
-    def __missing__(self, name: str) -> Any:
-        self[name] = found = of_items(self._base, name) or []
-        return found
-
-
 def check_map_style(base: Any) -> None:
     """Raise `SourceError` where a dataset has no items by index."""
-    if isinstance(base, IterableDataset) or not (hasattr(base, "__getitem__") and hasattr(base, "__len__")):
+    if not is_map_style(base):
         raise SourceError(
             f"a {type(base).__name__} has no items by index: give a dataset with __len__ and __getitem__, or look up "
             "inside it, with a SaliencyLookup"

@@ -6,7 +6,6 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from augcache.errors import MissError
 from augcache.images.keys import content_key
 from augcache.recipe import Recipe
 from augcache.storage.store import Store
+from augcache.training.shared_counts import HITS, MISSES, SharedCounts
 
 PATIENCE = 100  # misses without a hit that are put up with where misses are no errors
 LATER = (1000, 4000)  # look-ups after which it is looked at again
@@ -22,7 +22,6 @@ _SAMPLED = 200  # entries whose sizes stand for all
 _PROBED = 20  # misses that are looked up once more, changed in ways that people's images are
 
 Size = tuple[int, ...]
-_HITS, _MISSES = 0, 1
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "channels reversed (BGR for RGB)": lambda image: image[..., ::-1],
@@ -33,31 +32,18 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-class Counts(Protocol):
-    """Hits and misses; see `augcache.training.shared_counts`."""
-
-    def add(self, kind: int) -> None:
-        """Count a hit, 0, or a miss, 1."""
-
-    def totals(self) -> tuple[int, int]:
-        """Hits and misses so far."""
-
-    def claim(self) -> bool:
-        """Whether this is the first call."""
-
-
 class Misses:
     """Watches the look-ups of a dataset in all its processes.
 
     Parameters
     ----------
-    counts : Counts
+    counts : SharedCounts
         Where they are counted.
     watched : bool
         Whether images come from outside, so that a miss may have another cause than that the image is new.
     """
 
-    def __init__(self, counts: Counts, *, watched: bool = True) -> None:
+    def __init__(self, counts: SharedCounts, *, watched: bool = True) -> None:
         self.counts, self.watched = counts, watched
         self._sizes: set[Size] = set()  # of the images that missed here
         self._found: Counter[str] = Counter()  # by which change a miss of this process is a hit
@@ -66,7 +52,7 @@ class Misses:
 
     def hit(self) -> None:
         """Note an image that has a record."""
-        self.counts.add(_HITS)
+        self.counts.add(HITS)
 
     def miss(self, store: Store, recipe: Recipe, array: str, pixels: Callable[[], np.ndarray], *, error: bool) -> None:
         """Note an image without a record.
@@ -93,7 +79,7 @@ class Misses:
         UserWarning
             Once in all processes, if the first `PATIENCE` images missed, or nearly all of more of them.
         """
-        self.counts.add(_MISSES)
+        self.counts.add(MISSES)
         if not self.watched or not self._waiting:
             return
         self._look_at(store, recipe, pixels())
