@@ -11,6 +11,7 @@ import pytest
 import xxhash
 from PIL import Image
 
+from augcache import Recipe, build
 from augcache.records import codec
 
 REPOSITORY = Path(__file__).parents[1]
@@ -44,6 +45,18 @@ def images(tmp_path) -> Path:
     for index in range(6):
         write_image(root / f"{'ab'[index % 2]}/{index}.png", index)
     return root
+
+
+@pytest.fixture
+def built(images) -> Path:
+    """The folder of `images`, beside its store."""
+    build(images, Recipe("toy:toy"), workers=0)
+    return images
+
+
+@pytest.fixture
+def store(built) -> Path:
+    return built.with_suffix(".augcache")
 
 
 def sealed(body: bytes) -> bytes:

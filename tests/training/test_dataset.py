@@ -20,12 +20,6 @@ from augcache.transforms.saliencycut import saliency_map
 TOY = Recipe("toy:toy")
 
 
-@pytest.fixture
-def built(images):
-    build(images, TOY, workers=0)
-    return images
-
-
 def pixels_of(folder, name):
     return np.asarray(Image.open(folder / name).convert("RGB"))
 

@@ -18,17 +18,6 @@ from augcache.training.labels import of_dataset, of_items
 TOY = Recipe("toy:toy")
 
 
-@pytest.fixture
-def built(images):
-    build(images, TOY, workers=0)
-    return images
-
-
-@pytest.fixture
-def store(built):
-    return built.with_suffix(".augcache")
-
-
 class Base:
     """The images of a folder as arrays, with what torchvision's datasets say about them."""
 

@@ -23,12 +23,6 @@ from augcache.training.policies import POLICIES, Policy, policy_transforms, poli
 TOY = Recipe("toy:toy")
 
 
-@pytest.fixture
-def built(images):
-    build(images, TOY, workers=0)
-    return images
-
-
 def same(first, second):
     return np.array_equal(np.asarray(first), np.asarray(second))
 

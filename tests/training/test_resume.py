@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from augcache import HashedSaliencyDataset, Recipe, build
+from augcache import HashedSaliencyDataset, Recipe
 
 TOY = Recipe("toy:toy")
-
-
-@pytest.fixture
-def built(images):
-    build(images, TOY, workers=0)
-    return images
 
 
 def wrapped(built):
